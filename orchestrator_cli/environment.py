@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from orchestrator_cli.default_models import FAMILIES, Choice, default_model, read_list
 from orchestrator_cli.errors import ConfigError
+from orchestrator_cli.local_servers import LLAMA_CPP, OLLAMA, UsualPlace, owners_at, strangers_at
 
 _taken: dict[str, str] = {}
 
@@ -201,9 +202,6 @@ def editor() -> str:
 
 # --- finding a model when none is set
 
-OLLAMA = "http://127.0.0.1:11434"
-LLAMA_CPP = "http://127.0.0.1:8080/v1"
-
 THREE_WAYS = (
     '  1. orch ask -m anthropic/claude-sonnet-4-6 …   (or ORCH_MODEL, or model = "…" in orch.toml)\n'
     "  2. export a provider's key, such as ANTHROPIC_API_KEY or OPENAI_API_KEY\n"
@@ -342,6 +340,8 @@ class ModelServer(NamedTuple):
     """Its first models that chat, without the prefix; none if it does not answer within a second."""
     needs: str
     """What has to stay as it is for its models to be asked."""
+    refused: str = ""
+    """Why it is not asked what it offers."""
 
 
 def keys_set() -> tuple[str, ...]:
@@ -356,17 +356,22 @@ def own_server() -> ModelServer | None:
     if not (base := base_url().rstrip("/")):
         return None
     models = _models(f"{base}/models", ("data", "id"), key=os.environ.get("OPENAI_API_KEY") or "")
-    return ModelServer("the server at OPENAI_BASE_URL", "openai", models, "OPENAI_BASE_URL set")
+    parts = urllib.parse.urlsplit(base)  # it can hold a password
+    where = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+    return ModelServer(f"the server at OPENAI_BASE_URL, {where}", "openai", models, "OPENAI_BASE_URL set")
 
 
 def local_servers() -> Iterator[ModelServer]:
-    """Ollama and llama.cpp, at their usual ports or where the environment has LiteLLM look for them."""
-    base, where = _address("OLLAMA_API_BASE", OLLAMA)
-    models = _models(f"{base}/api/tags", ("models", "name"))
-    yield ModelServer(f"Ollama at {where}", "ollama_chat", models, "Ollama running")
-    base, where = _address("LLAMAFILE_API_BASE", LLAMA_CPP)
-    models = _models(f"{base}/models", ("data", "id"), owner="llamacpp")
-    yield ModelServer(f"llama.cpp at {where}", "llamafile", models, "llama.cpp running")
+    """Ollama and llama.cpp, at their usual ports or where the environment has LiteLLM look for them.
+
+    One of another person at a usual port is named and not asked.
+    """
+    base, where, refused = _address(OLLAMA)
+    models = () if refused else _models(f"{base}/api/tags", ("models", "name"))
+    yield ModelServer(f"Ollama at {where}", "ollama_chat", models, "Ollama running", refused)
+    base, where, refused = _address(LLAMA_CPP)
+    models = () if refused else _models(f"{base}/models", ("data", "id"), owner="llamacpp")
+    yield ModelServer(f"llama.cpp at {where}", "llamafile", models, "llama.cpp running", refused)
 
 
 def found_models(own: ModelServer | None, others: Iterable[ModelServer]) -> Iterator[Choice]:
@@ -386,9 +391,17 @@ def found_models(own: ModelServer | None, others: Iterable[ModelServer]) -> Iter
 
 def find_model() -> Choice:
     """A model for a user who has set none. Raises `ConfigError` with the ways to set one."""
-    if (found := next(found_models(own_server(), local_servers()), None)) is None:
-        raise ConfigError("No model is set, and none was found.", NO_MODEL)
+    others = list[ModelServer]()
+    if (found := next(found_models(own_server(), _seen(local_servers(), others)), None)) is None:
+        refused = "".join(f" {one.name} is not asked: {one.refused}." for one in others if one.refused)
+        raise ConfigError(f"No model is set, and none was found.{refused}", NO_MODEL)
     return found
+
+
+def _seen(servers: Iterable[ModelServer], seen: list[ModelServer]) -> Iterator[ModelServer]:
+    for server in servers:
+        seen.append(server)
+        yield server
 
 
 def _choices(server: ModelServer) -> Iterator[Choice]:
@@ -397,10 +410,17 @@ def _choices(server: ModelServer) -> Iterator[Choice]:
         yield Choice(f"{server.provider}/{name}", why, server.needs)
 
 
-def _address(variable: str, usual: str) -> tuple[str, str]:
-    """The address of a server, and what is said of it: one that is set can hold a password."""
-    given = "" if _fault_of(variable) else os.environ.get(variable) or ""
-    return (given.rstrip("/"), variable) if given else (usual, usual)
+def _address(place: UsualPlace) -> tuple[str, str, str]:
+    """The address of a server, what is said of it, and why it is not asked.
+
+    An address that is set can hold a password, so its variable is named.
+    """
+    given = "" if _fault_of(place.variable) else os.environ.get(place.variable) or ""
+    if given:
+        return given.rstrip("/"), place.variable, ""
+    owners = owners_at(place.address)
+    refused = f"set {place.variable} to use it" if strangers_at(place.address) else ""
+    return place.address, place.address + (f" (of {owners})" if owners else ""), refused
 
 
 def _models(url: str, path: tuple[str, str], *, key: str = "", owner: str = "") -> tuple[str, ...]:

@@ -35,6 +35,7 @@ class RunStarted(Fact):
     mark: str = ""  # of that folder: see durable.held_folder; empty in journals of earlier versions
     models: dict[str, str]
     """Model name per role; `recorded` where replies are played back."""
+    found: str = ""  # the model that was found and not set, and where; empty if all are set
     sandbox: str  # the backend that model-written code runs in
     version: str
     occasion: str = ""  # what set a run of a schedule off: see Surroundings
@@ -58,6 +59,7 @@ class RunResumed(Fact):
     limits: dict[str, JsonValue] = Field(default={})  # those that were said anew
     workspace: str = ""  # from now on; empty in journals of earlier versions
     mark: str = ""
+    found: str = ""
     guidance: tuple[str, ...] = ()
 
 

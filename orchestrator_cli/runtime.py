@@ -104,13 +104,14 @@ def open_run(
         allowed=settings.allow_protected,
         limits=CommitLimits(settings.commit_max_mb, settings.commit_max_files),
         cancellation=cancellation,
+        mark=settings.origin.mark,
     )
     _check_home(settings.home)
     home, views = _Home(settings.home), list(views)
     for view in views:
         if isinstance(view, FileLog) and view.path.parent.resolve() == workspace.root:
             workspace.check_is(view.folder)
-    names = source.names(settings)
+    names, found_model = source.choose(settings)
     roles, lost = askable(load_roles(settings.home), source.missing)
     others = settings.alternatives if source.is_live else ()
     chosen = _Chosen(names, tuple(name for name in others if not source.missing(name)), roles, lost)
@@ -171,6 +172,7 @@ def open_run(
                 meter=models.meter,
                 source=source,
                 model_names=chosen.names,
+                found_model=found_model,
                 alternatives=chosen.alternatives,
                 roles=chosen.roles,
                 lost_models=chosen.lost,

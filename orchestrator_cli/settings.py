@@ -33,6 +33,7 @@ from pydantic_settings import (
 from orchestrator_cli.config_file import MAX_BYTES, read_config, with_whole_paths
 from orchestrator_cli.data_folder import OwnFolder, check_absolute, check_owned, open_data_folder, own_places
 from orchestrator_cli.durable.foreign import foreign_line
+from orchestrator_cli.durable.held_folder import mark_of
 from orchestrator_cli.durable.places import Places
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.mcp_files import USER_FILES, WORKSPACE_FILES, McpFiles, read_mcp_files
@@ -40,6 +41,7 @@ from orchestrator_cli.mcp_settings import McpServer, ServerName
 from orchestrator_cli.model_settings import MemorySettings, ModelId, ModelParameters, RoleModels, RoleName
 from orchestrator_cli.notify_settings import NotifySettings
 from orchestrator_cli.process_settings import Process
+from orchestrator_cli.same_folder import check_same
 from orchestrator_cli.trust import (
     Decide,
     TrustQuestion,
@@ -86,6 +88,8 @@ class SettingsOrigin:
     """The sources, the first of which that has a setting decides it; what is in none has its default."""
     mcp_places: Mapping[str, Path] = field(default_factory=dict)
     """The files of other programs that MCP servers come from."""
+    mark: str = ""
+    """Of the workspace that they are for, see `same_folder`; they count for no other folder at its path."""
 
 
 class Settings(BaseSettings):
@@ -100,7 +104,6 @@ class Settings(BaseSettings):
     """All state: runs, built tools, memory, Prefect."""
     workspace: UserOnly[Path] = Path()
     """The folder that the work is about."""
-
     model: Asked[ModelId | None] = None
     """LiteLLM's name of the model, such as `anthropic/claude-sonnet-4-6` or `ollama_chat/qwen3`."""
     models: Asked[RoleModels] = RoleModels()
@@ -165,7 +168,6 @@ class Settings(BaseSettings):
     """What you are asked about before it happens; also plan, tools, writes, or all, or none."""
     yes: UserOnly[bool] = False
     """Whether every question is answered with yes."""
-
     processes: Asked[dict[str, Process]] = Field(default_factory=dict)
     """Your programs and Prefect flows that plans may run; see docs/processes.md."""
     allow_processes: UserOnly[tuple[str, ...]] = ()
@@ -174,7 +176,6 @@ class Settings(BaseSettings):
     """MCP servers of others whose tools plans may use; see docs/mcp.md."""
     effects: Asked[Literal["ask", "retry", "skip"]] = "ask"
     """What to do with a process with effects that was started and may or may not have finished."""
-
     sandbox: Asked[Literal["auto", "bubblewrap", "landlock", "sandbox-exec"]] = "auto"
     """The backend in which code of a model runs."""
     network: Asked[tuple[str, ...]] = ()
@@ -187,15 +188,12 @@ class Settings(BaseSettings):
     """Packages that tools and coders may be given without asking, by name, such as `markdown`."""
     workspace_max_mb: Lower[int] = Field(default=512, ge=1)
     """The largest workspace, in MB, that is copied for a subtask."""
-
     commit_max_mb: Lower[int] = Field(default=1024, ge=1)
     """The most MB that one attempt may write into the workspace; sparse files count at their full length."""
     commit_max_files: Lower[int] = Field(default=20_000, ge=1)
     """The most files, links and folders that one attempt may change in the workspace."""
-
     allow_protected: Asked[tuple[str, ...]] = ()
     """Protected names, such as `.env.example`, that subtasks may read and change anyway."""
-
     memory: Asked[MemorySettings] = MemorySettings()
     remember: Asked[Literal["auto", "rules", "never"]] = "auto"
     """How facts about you are found when a session ends: by a model call, by rules only, or never."""
@@ -274,14 +272,18 @@ def approvals(names: Iterable[object]) -> tuple[Approval, ...]:
     return tuple(kind for kind in APPROVALS if kind in given or kind in default)
 
 
-def load_settings(flags: Mapping[str, Any], workspace: Path, decide: Decide = refuse) -> Settings:
+def load_settings(
+    flags: Mapping[str, Any], workspace: Path, decide: Decide = refuse, mark: str = ""
+) -> Settings:
     """The settings of one command. A flag that is None was not given.
 
     Args:
         decide: is asked about what a person has not allowed the workspace; by default that is an error.
+        mark: of the folder that the workspace has to be, if it was named before.
 
-    Raises `ConfigError` naming the file or variable and the field.
+    Raises `ConfigError` naming the file or variable and the field, and `FolderReplaced`.
     """
+    mark = mark or mark_of(workspace)
     given = {name: value for name, value in flags.items() if value is not None}
     folder = read_folder(workspace, given.get("home"))
     left_out, theirs = None, folder.values
@@ -305,7 +307,9 @@ def load_settings(flags: Mapping[str, Any], workspace: Path, decide: Decide = re
             *(SettingsLayer("user", values, file) for file, values in folder.yours.items()),
         ),
         mcp_places=folder.mcp_places,
+        mark=mark,
     )
+    check_same(workspace, mark)
     return settings
 
 

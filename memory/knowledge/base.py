@@ -16,10 +16,12 @@ What is not covered: which files there are and what they contain (see `ingest` a
 """
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from memory.dense import Dense, FillResult, fill_vectors, query_vector
@@ -28,6 +30,7 @@ from memory.knowledge.chunks import VERSION, Document, split_document
 from memory.records import CHUNK, Position, Record, Scope, Source, record_id
 from memory.retrieval import retrieve
 from memory.store import Memory, MemoryStore
+from orchestrator_cli.durable.held_folder import has_mark
 
 SOURCE = "source"
 DOCUMENT = "document"
@@ -44,6 +47,18 @@ class KnowledgeSource:
     scope: Scope
     excluded: tuple[str, ...] = ()
     """Documents of a folder that the user removed."""
+    mark: str = ""
+    """Of the folder, or of that of a file, as it was when it was added: see `held_folder`."""
+
+    def replaced(self, ref: str) -> str:
+        """Why a document of the source is not read; empty if nothing has the place of what was added."""
+        folder, path = Path(self.ref), Path(ref)
+        folder = folder if self.type == "folder" else folder.parent
+        if self.type == "web" or not self.mark or not os.path.lexists(folder):
+            return ""
+        if has_mark(folder, self.mark) and path.resolve() == path:
+            return ""
+        return "another folder, or a link, has its place since it was added; if you mean that, add it again"
 
     def holds(self, ref: str) -> bool:
         """Whether a document belongs to the source."""
@@ -129,7 +144,12 @@ class KnowledgeBase:
 
     def sources(self) -> list[KnowledgeSource]:
         found: list[Any] = self._store.all(SOURCE, self.scope)
-        sources = [KnowledgeSource(r.key, r.data["type"], r.scope, tuple(r.data["without"])) for r in found]
+        sources = [
+            KnowledgeSource(
+                r.key, r.data["type"], r.scope, tuple(r.data["without"]), str(r.data.get("mark", ""))
+            )
+            for r in found
+        ]
         return sorted(sources, key=lambda source: source.ref)
 
     def documents(self) -> list[StoredDocument]:
@@ -159,7 +179,7 @@ class KnowledgeBase:
                 kind=SOURCE,
                 key=source.ref,
                 text=source.ref,
-                data={"type": source.type, "without": list(source.excluded)},
+                data={"type": source.type, "without": list(source.excluded), "mark": source.mark},
                 scope=source.scope,
             )
             for source in sources

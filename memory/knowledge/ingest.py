@@ -19,7 +19,7 @@ wins).
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,6 +35,7 @@ from memory.knowledge.documents import (
 )
 from memory.records import Scope
 from orchestrator_cli.durable.files import read_regular
+from orchestrator_cli.durable.held_folder import mark_of
 from orchestrator_cli.durable.ignore_rules import IGNORE_FILE
 
 BATCH_DOCUMENTS = 200
@@ -82,6 +83,7 @@ class IngestReport:
 class _Item:
     """A document to read."""
 
+    source: KnowledgeSource
     ref: str
     type: SourceType
     named: bool
@@ -130,13 +132,17 @@ class Ingester:
                 source = KnowledgeSource(name, "web", self._scope)
             else:
                 path = Path(name).expanduser().resolve()
-                source = KnowledgeSource(str(path), "file" if is_file(path) else "folder", self._scope)
+                source = _source_at(path, self._scope)
             if fault := self._source_fault(name, source):
                 self.report.faults.append((name if "://" in name else source.ref, fault))
                 continue
-            sources.append(known.get(source.ref, source))
+            before = known.get(source.ref)
+            # Who names it again means the folder that has its place now.
+            source = replace(before, mark=source.mark) if before is not None else source
+            sources.append(source)
             # A document that was removed from a folder and is named now becomes a source of its own.
-            if not any(other.holds(source.ref) for other in known.values()):
+            is_held = any(other.holds(source.ref) for other in known.values())
+            if source != before and (before is not None or not is_held):
                 new.append(source)
         self._base.add_sources(source for source in new if source.type == "folder")
         try:
@@ -188,8 +194,11 @@ class Ingester:
             self._put(batch)
 
     def _items_of(self, source: KnowledgeSource) -> list[_Item]:
+        if why := source.replaced(source.ref):
+            self.report.faults.append((source.ref, why))
+            return []
         if source.type != "folder":
-            return [_Item(source.ref, source.type, named=True)]
+            return [_Item(source, source.ref, source.type, named=True)]
         try:
             items = list(self._items_below(source))
         except OSError as exc:
@@ -209,7 +218,7 @@ class Ingester:
             elif entry.skip_reason:
                 self.report.skipped.append((ref, entry.skip_reason))
             else:
-                yield _Item(ref, "file", named=False)
+                yield _Item(folder, ref, "file", named=False)
 
     def _new_document(self, item: _Item, known: StoredDocument | None) -> NewDocument | None:
         """The document as it is now; None if it is unchanged or cannot be read."""
@@ -241,6 +250,8 @@ class Ingester:
             data = read_regular(path, MAX_BYTES + 1)
         except OSError as exc:
             raise UnreadableDocument(f"it cannot be read: {exc.strerror}") from None
+        if why := item.source.replaced(item.ref):  # since it was listed
+            raise UnreadableDocument(why)
         fault = ""
         if len(data) > MAX_BYTES:
             fault = f"it is larger than {MAX_BYTES // 2**20} MB"
@@ -295,6 +306,13 @@ class Ingester:
         except OSError:
             return True
         return True
+
+
+def _source_at(path: Path, scope: Scope) -> KnowledgeSource:
+    """A file or folder as it is now."""
+    if is_file(path):
+        return KnowledgeSource(str(path), "file", scope, mark=mark_of(path.parent))
+    return KnowledgeSource(str(path), "folder", scope, mark=mark_of(path))
 
 
 class _Skipped(Exception):

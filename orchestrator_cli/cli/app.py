@@ -22,7 +22,7 @@ import typer
 import typer.main
 from typer.core import TyperCommand
 
-from orchestrator_cli import afterwards
+from orchestrator_cli import afterwards, signals
 from orchestrator_cli.cancellation import something_runs_beside
 from orchestrator_cli.cli.options import (
     Debug,
@@ -156,8 +156,8 @@ def main(end: Callable[[int], NoReturn] = end_process) -> None:
     sys.excepthook = _print_uncaught
     threading.excepthook = lambda args: _print_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
     interrupts = _Interrupts(end)
-    signal.signal(signal.SIGINT, interrupts)
-    signal.signal(signal.SIGTERM, interrupts)
+    signals.handle(signal.SIGINT, interrupts)
+    signals.handle(signal.SIGTERM, interrupts)
     try:
         app()
     except SystemExit as exc:
@@ -260,7 +260,7 @@ def start(
     if context.invoked_subcommand is None:
         with _reporting_interrupt():
             from orchestrator_cli.cli.chat.repl_session import start_repl
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C ends a run, not the loop
+        signals.handle(signal.SIGINT, signal.default_int_handler)  # Ctrl-C ends a run, not the loop
         start_repl(
             Output(verbose=verbose, debug=debug),
             conversation,

@@ -22,6 +22,7 @@ from orchestrator_cli.runs.background import BackgroundRun, await_beginning, beg
 from orchestrator_cli.runs.find import PastRun
 from orchestrator_cli.runs.page_answers import take_page_answers
 from orchestrator_cli.runtime import checked_prompt, new_run_id
+from orchestrator_cli.same_folder import check_same
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.views.console import Console
@@ -74,9 +75,11 @@ def start_detached(
 
     Raises `OrchError` if it does not begin.
     """
+    mark = settings.origin.mark
+    check_same(settings.workspace, mark)
     check_folder(settings.workspace)
     text = checked_prompt(prompt, settings.home) if prompt else ""
-    past = PastRun(new_run_id(), settings.home, settings.workspace.resolve())
+    past = PastRun(new_run_id(), settings.home, settings.workspace.resolve(), mark)
     process = begin(past, command, text, BackgroundRun(arguments=tuple(arguments), patience=patience))
     await_beginning(past, process)
     return past

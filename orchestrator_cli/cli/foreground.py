@@ -204,7 +204,7 @@ class ForegroundRun:
     def _file_log(self) -> FileLog:
         """The log of the workspace. Raises `UsageError` if the workspace is not a folder."""
         check_folder(self.settings.workspace)
-        return FileLog(self.settings.workspace / "fileLog.md", self.settings.home)
+        return FileLog(self.settings.workspace / "fileLog.md", self.settings.home, self.settings.origin.mark)
 
     @contextlib.contextmanager
     def _open(self, views: list[EventView], resumed: str = "") -> Iterator[Run]:

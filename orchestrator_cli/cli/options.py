@@ -97,6 +97,8 @@ DefaultAnswer = Annotated[
         help="With --answer-within: the answer to a question in words when that time is over.",
     ),
 ]
+Mark = Annotated[str, typer.Option("--mark", hidden=True)]
+"""Of the workspace, as the process that starts this one has found it; see `same_folder`."""
 Continue = Annotated[bool, typer.Option("-c", "--continue", help="Continue this workspace's last session.")]
 SessionName = Annotated[
     str | None, typer.Option("--session", metavar="NAME", help="Continue this session, or start it.")

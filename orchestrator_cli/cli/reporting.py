@@ -47,13 +47,17 @@ def settings_of(workspace: Path | None, **flags: Any) -> Settings:
     return load_settings(flags, workspace or Path.cwd(), skip_untrusted)
 
 
-def run_settings(workspace: Path | None, *, asks: bool, **flags: Any) -> Settings:
+def run_settings(workspace: Path | None, *, asks: bool, mark: str = "", **flags: Any) -> Settings:
     """The settings of a run. What the workspace was not allowed is asked about at the terminal.
 
-    `asks`: whether a person reads what the command prints. Raises `ConfigError` if it is not allowed.
+    Args:
+        asks: whether a person reads what the command prints.
+        mark: of the folder that the workspace has to be, if it was named before.
+
+    Raises `ConfigError` if it is not allowed, and `FolderReplaced`.
     """
     attended = asks and on_terminal()
-    settings = load_settings(flags, workspace or Path.cwd(), ask_trust if attended else refuse)
+    settings = load_settings(flags, workspace or Path.cwd(), ask_trust if attended else refuse, mark)
     if attended:
         brought = find_guidance(settings)
         if 0 < len(brought.open) <= SCREEN_LINES:  # else the run says what it leaves out

@@ -15,7 +15,7 @@ import weakref
 from pathlib import Path
 
 from orchestrator_cli.durable.boot_clock import boot_id
-from orchestrator_cli.durable.places import folder_id
+from orchestrator_cli.durable.places import FolderId, folder_id
 
 FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -36,12 +36,17 @@ class HeldFolder:
 
     @property
     def mark(self) -> str:
-        return f"{self.id.device}:{self.id.inode}:{boot_id()}" if self.id is not None else ""
+        return _mark(self.id)
 
     def close(self) -> None:
         """Idempotent."""
         self.fd = -1
         self._close()
+
+
+def mark_of(path: Path) -> str:
+    """The mark of the folder that a path leads to now; empty if there is none."""
+    return _mark(folder_id(path))
 
 
 def has_mark(place: Path | int, mark: str) -> bool:
@@ -55,3 +60,7 @@ def has_mark(place: Path | int, mark: str) -> bool:
     if found is None or found.inode != wanted[1]:
         return False
     return found.device == wanted[0] or boot != boot_id()
+
+
+def _mark(found: FolderId | None) -> str:
+    return f"{found.device}:{found.inode}:{boot_id()}" if found is not None else ""

@@ -1,4 +1,4 @@
-"""Which user of this machine has made a connection of TCP.
+"""Which user of this machine has made a connection of TCP, or listens at a port.
 
 The kernel is asked about the one connection. Some kernels have only the table of all connections, which has
 to be read from its start each time, and which another user can make long.
@@ -23,7 +23,10 @@ _FOUND = struct.Struct("=xB62xI")
 """The state, and behind the ends and the queues the user."""
 _ANY_COOKIE = b"\0" * 4 + b"\xff" * 8
 _TABLE = Path("/proc/net/tcp")
-_ESTABLISHED = 1
+_TABLE_6 = Path("/proc/net/tcp6")
+_ESTABLISHED, _LISTENS = 1, 10
+_LISTENERS_BYTES = 4_000_000
+"""Read of a table, which begins with those who listen."""
 
 
 def is_of_owner(client: End, server: End) -> bool:
@@ -44,6 +47,25 @@ def user_of(client: End, server: End) -> int | None:
     if _answers():
         return _by_asking(client, server)
     return _by_table(client, server) if _TABLE.exists() else None
+
+
+def listeners(port: int) -> frozenset[int] | None:
+    """The users who listen at a port of loopback or of every address; None if that is unknown."""
+    ends = ("127.0.0.1", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1")
+    wanted = {_packed_in_table(address, port) for address in ends}
+    found = set()
+    try:
+        for table in filter(Path.exists, (_TABLE, _TABLE_6)):
+            with table.open("rb") as file:
+                rows = (row.split() for row in file.read(_LISTENERS_BYTES).decode("ascii").splitlines())
+            found |= {
+                int(row[7])
+                for row in rows
+                if len(row) > 7 and row[1] in wanted and row[3] == f"{_LISTENS:02X}"
+            }
+    except (OSError, ValueError):
+        return None
+    return frozenset(found) if _TABLE.exists() else None
 
 
 @cache
@@ -78,6 +100,11 @@ def _by_table(client: End, server: End) -> int | None:
 
 
 def _in_table(end: End) -> str:
-    """An end as the table has it: the address as a number of this machine, and the port, in hex."""
-    address, port = end
-    return f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"
+    return _packed_in_table(*end)
+
+
+def _packed_in_table(address: str, port: int) -> str:
+    """An end as the table has it: the address as numbers of this machine of 32 bits, and the port, in hex."""
+    packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    words = (packed[n : n + 4] for n in range(0, len(packed), 4))
+    return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words) + f":{port:04X}"

@@ -51,6 +51,8 @@ class Run:
     """Where `model` comes from."""
     model_names: dict[str, str]
     """The model of each role."""
+    found_model: str
+    """The model that was found and not set, and where; empty if all are set."""
     alternatives: tuple[str, ...]
     """Further models that agents may ask."""
     roles: dict[str, Role]
@@ -124,6 +126,7 @@ class Run:
             workspace=str(self.workspace.root),
             mark=self.workspace.mark,
             models=self.model_names,
+            found=self.found_model,
             sandbox=self.sandbox,
             version=__version__,
             approve=self.settings.approve,
@@ -141,6 +144,7 @@ class Run:
             limits=dict(limits),
             workspace=str(self.workspace.root),
             mark=self.workspace.mark,
+            found=self.found_model,
             guidance=self.guidance.labels,
         )
 

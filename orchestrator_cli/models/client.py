@@ -14,6 +14,7 @@ from typing import Any
 
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import OrchError
+from orchestrator_cli.local_servers import check_stranger
 from orchestrator_cli.models.client_errors import translate
 from orchestrator_cli.models.endings import longest_reply
 from orchestrator_cli.models.library import litellm, prepare_for_call
@@ -98,6 +99,7 @@ def _call(asking: Asking, request: ModelRequest, timeout: float, out: Pieces) ->
     """Put the pieces of text, then the `Completion` or the translated error, into `out`."""
     started, name = time.monotonic(), request.model or ""
     try:
+        check_stranger(name)
         prepare_for_call()
         of_model = longest_of(name)
         longest = request.max_tokens or longest_reply(request.role, of_model)
@@ -126,6 +128,7 @@ def embed(request: ModelRequest, timeout: float) -> Embeddings:
     """One vector for the text of each message, in one try. Raises `ProviderError`."""
     name, started = request.model or "", time.monotonic()
     texts = [message["content"] for message in request.messages]
+    check_stranger(name)
     try:
         prepare_for_call()
         answer = litellm().embedding(model=name, input=texts, timeout=timeout, num_retries=0, max_retries=0)

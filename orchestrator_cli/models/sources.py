@@ -26,6 +26,7 @@ from orchestrator_cli.environment import (
     network_fault,
 )
 from orchestrator_cli.errors import ConfigError, RunFailed
+from orchestrator_cli.local_servers import check_stranger, stranger_of
 from orchestrator_cli.model_settings import ROLES
 from orchestrator_cli.models.chain import Emit, ModelChain, check_prices, open_models, recorded_models
 from orchestrator_cli.models.client_errors import NAME_A_PROVIDER
@@ -228,6 +229,9 @@ class ModelSource(Protocol):
     def names(self, settings: Settings) -> dict[str, str]:
         """The model of each role. Raises `ConfigError` if there is none."""
 
+    def choose(self, settings: Settings) -> tuple[dict[str, str], str]:
+        """As `names`, and of a model that was found and not set which it is, and where; else empty."""
+
     def missing(self, name: str) -> str:
         """What a model lacks before it can be asked; empty for nothing."""
 
@@ -260,7 +264,7 @@ class ModelSource(Protocol):
 
 def model_fault(name: str) -> str:
     """Why a model cannot be asked, as far as its provider need not be asked for that; empty for nothing."""
-    return missing_key(name) or malformed(name) or _unknown_provider(name)
+    return missing_key(name) or malformed(name) or stranger_of(name) or _unknown_provider(name)
 
 
 def _unknown_provider(name: str) -> str:
@@ -279,6 +283,7 @@ def _check_setup(names: Iterable[str], fallbacks: tuple[str, ...]) -> None:
     for name in dict.fromkeys([*names, *fallbacks]):
         if fault := (not fallbacks and missing_key(name)) or malformed(name):
             raise ConfigError(f"{name} cannot be asked: {fault}.", SET_AGAIN)
+        check_stranger(name)
         if fault := _unknown_provider(name):
             raise ConfigError(f"{name} cannot be asked: {fault}.", NAME_A_PROVIDER)
 
@@ -295,17 +300,17 @@ class LiveModels:
         return self.recorder is not None
 
     def names(self, settings: Settings) -> dict[str, str]:
-        found: str | None = None
-        names: dict[str, str] = {}
-        for role in ROLES:
-            name = settings.model_for(role)
-            if name is None:
-                # Looked for only if a role has none, and once.
-                found = found or find_model().model
-                name = found
-            names[role] = name
-        _check_setup(names.values(), settings.fallbacks)
-        return names
+        return self.choose(settings)[0]
+
+    def choose(self, settings: Settings) -> tuple[dict[str, str], str]:
+        names = {role: settings.model_for(role) for role in ROLES}
+        # Looked for only if a role has none, and once.
+        found = find_model() if None in names.values() else None
+        chosen: dict[str, str] = {
+            role: name or (found.model if found else "") for role, name in names.items()
+        }
+        _check_setup(chosen.values(), settings.fallbacks)
+        return chosen, f"{found.model}: {found.why}" if found else ""
 
     def missing(self, name: str) -> str:
         return model_fault(name)
@@ -349,6 +354,9 @@ class GivenModel:
     def names(self, settings: Settings) -> dict[str, str]:  # noqa: ARG002 - the protocol's
         played = self.model.name if isinstance(self.model, RecordedModel | ModelFree) else "recorded"
         return dict.fromkeys(ROLES, played)
+
+    def choose(self, settings: Settings) -> tuple[dict[str, str], str]:
+        return self.names(settings), ""
 
     def missing(self, name: str) -> str:  # noqa: ARG002
         return ""

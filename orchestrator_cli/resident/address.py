@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from orchestrator_cli.resident.rights import rights
 from orchestrator_cli.resident.wanted import user_folder
 
 PACKAGE = Path(__file__).parents[1]
@@ -19,8 +20,6 @@ READ_AT_IMPORT = re.compile(
 )
 """Variables that libraries read as they are imported. Keys and addresses are read with each call."""
 _OF_A_CALL = re.compile(r"_(API_KEY|BASE_URL|API_BASE)$")
-OF_RIGHTS = ("Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp")
-NAMESPACES = ("mnt", "net", "pid", "user", "ipc", "uts")
 
 
 def folder() -> Path:
@@ -40,7 +39,6 @@ def read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
 def key() -> str:
     """What two processes must have in common for one to be forked from the other."""
     root = Path("/").stat()
-    where = [_namespace(name) for name in NAMESPACES]
     python = [
         sys.executable,
         sys.version,
@@ -53,26 +51,9 @@ def key() -> str:
         str(PACKAGE),
         python,
         sorted(read_at_import(os.environ).items()),
-        where,
         root.st_dev,
         root.st_ino,
         os.geteuid(),
-        _rights(),
+        rights(),
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def _rights() -> list[str]:
-    """Groups, capabilities and filters: a fork has those of the resident."""
-    try:
-        rows = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return []
-    return [row for row in rows if row.startswith(OF_RIGHTS)]
-
-
-def _namespace(name: str) -> str:
-    try:
-        return str(Path(f"/proc/self/ns/{name}").readlink())
-    except OSError:
-        return ""

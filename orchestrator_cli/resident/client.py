@@ -10,8 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+from orchestrator_cli import signals
 from orchestrator_cli.resident import address
-from orchestrator_cli.resident.frames import Hungup, receive, send, user_of
+from orchestrator_cli.resident.frames import Hungup, is_same, receive, send
 
 PATIENCE_S = 5.0
 """For a worker to begin. After that the command runs in its own process."""
@@ -69,7 +70,7 @@ def _connected(path: Path) -> socket.socket:
             connection.connect(f"/proc/self/fd/{there}/{path.name}" if sys.platform == "linux" else str(path))
         finally:
             os.close(there)
-        if user_of(connection) != os.geteuid():  # who would be given the keys
+        if not is_same(connection):  # who would be given the keys
             raise PermissionError
     except OSError:
         connection.close()
@@ -84,6 +85,8 @@ def _order() -> dict[str, object]:
         "argv": sys.argv,
         "environment": dict(os.environ),
         "umask": mask,
+        "ignored": signals.ignored(),
+        "blocked": signals.blocked(),
         "limits": [(which, *resource.getrlimit(which)) for which in LIMITS],
         "nice": os.nice(0),
         "processors": [*os.sched_getaffinity(0)] if hasattr(os, "sched_getaffinity") else [],
@@ -91,7 +94,10 @@ def _order() -> dict[str, object]:
 
 
 def _pass_signals_on(worker: int) -> None:
-    """Let the worker have the signals of this process from now on, also those of the terminal."""
+    """Let the worker have the signals of this process from now on, also those of the terminal.
+
+    It ignores what this process ignores.
+    """
 
     def stop(*_: object) -> None:
         _signal(worker, signal.SIGSTOP)
@@ -101,9 +107,9 @@ def _pass_signals_on(worker: int) -> None:
         _signal(worker, signal.SIGWINCH)
 
     for number in PASSED_ON:
-        signal.signal(number, lambda number, _: _signal(worker, number))
-    signal.signal(signal.SIGTSTP, stop)
-    signal.signal(signal.SIGCONT, lambda *_: _signal(worker, signal.SIGCONT))
+        signals.handle(number, lambda number, _: _signal(worker, number))
+    signals.handle(signal.SIGTSTP, stop)
+    signals.handle(signal.SIGCONT, lambda *_: _signal(worker, signal.SIGCONT))
 
 
 def _signal(worker: int, number: int) -> None:

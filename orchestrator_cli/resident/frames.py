@@ -5,7 +5,10 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from orchestrator_cli.resident.rights import has_given_up, rights
 
 MAX_BYTES = 16 << 20
 """Arguments and environment together; Linux lets a process have 6 MB."""
@@ -44,13 +47,19 @@ def receive(connection: socket.socket, files: int = 0) -> tuple[dict[str, Any], 
     return message, list(opened)
 
 
-def user_of(connection: socket.socket) -> int:
-    """The user of the process at the other end."""
+def is_same(connection: socket.socket) -> bool:
+    """Whether the process at the other end has the user and the rights of this one.
+
+    A worker has those of the resident. So a client must have no fewer, and neither end may be under rules
+    that cannot be compared.
+    """
     if not hasattr(socket, "SO_PEERCRED"):
-        return os.geteuid()  # the folder of the socket lets in no others
+        return True  # the folder of the socket lets in no other user
     found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    user: int = struct.unpack("3i", found)[1]
-    return user
+    process, user, _ = struct.unpack("3i", found)
+    held = rights()
+    theirs = rights(Path(f"/proc/{process}")) if held else ()
+    return user == os.geteuid() and theirs == held and not has_given_up(held)
 
 
 def _length(data: bytes) -> int:

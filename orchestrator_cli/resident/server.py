@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from orchestrator_cli.resident import address
-from orchestrator_cli.resident.frames import send, user_of
+from orchestrator_cli.resident.frames import is_same, send
 from orchestrator_cli.resident.preload import preload
 
 IDLE_S = 30 * 60.0
@@ -145,7 +145,7 @@ class _Resident:
             connection, _ = self._listener.accept()
         except OSError:
             return
-        if user_of(connection) != os.geteuid():
+        if not is_same(connection):
             connection.close()
             return
         connection.setblocking(True)

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from orchestrator_cli.resident.rights import has_given_up, rights
+
 NAME = "orch.toml"
 MODES = ("auto", "never", "always")
 MARKS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
@@ -20,7 +22,12 @@ class Wanted(NamedTuple):
 
 
 def wanted() -> Wanted:
-    """By `ORCH_RESIDENT`, else by the user's own orch.toml, else by what is around the command."""
+    """By `ORCH_RESIDENT`, else by the user's own orch.toml, else by what is around the command.
+
+    There is none for a command that can gain no rights: one that has more could do its work.
+    """
+    if has_given_up(rights()):
+        return Wanted(False, False)
     mode = os.environ.get("ORCH_RESIDENT") or _mode_of_user()
     if mode == "always":
         return Wanted(True, True)

@@ -15,7 +15,7 @@ import time
 import types
 from typing import Any, NoReturn, cast
 
-from orchestrator_cli import afterwards, environment
+from orchestrator_cli import afterwards, environment, signals
 from orchestrator_cli.cli import app
 from orchestrator_cli.resident.frames import Hungup, receive, send
 
@@ -71,6 +71,7 @@ def _take_over(order: dict[str, Any], files: list[int]) -> None:
         os.fchdir(folder)
     os.close(folder)
     os.umask(order["umask"])
+    signals.take_over(order["ignored"], order["blocked"])
     for which, soft, hard in order["limits"]:
         with contextlib.suppress(ValueError, OSError):  # a limit that the resident cannot raise
             resource.setrlimit(which, (soft, hard))
@@ -102,6 +103,7 @@ def _end_with(connection: socket.socket, ended: threading.Event) -> None:
         with contextlib.suppress(OSError, Hungup):
             receive(connection)
         if not ended.is_set():
-            os.kill(os.getpid(), signal.SIGTERM)
+            is_ignored = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGKILL if is_ignored else signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()

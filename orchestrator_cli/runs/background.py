@@ -64,7 +64,7 @@ def begin(
     """Start a new run in the background, and return at once.
 
     Args:
-        past: its id, home and workspace.
+        past: its id, home and workspace, with the mark of that.
         command: of `orch`, with its options.
         prompt: what the command reads from standard input.
 
@@ -76,7 +76,7 @@ def begin(
     with tempfile.TemporaryFile() as given:
         given.write(prompt.encode())
         given.seek(0)
-        return _process(past, (*command, "--background", past.run), given)
+        return _process(past, (*command, "--background", past.run, f"--mark={past.mark}"), given)
 
 
 def go_on(

@@ -21,6 +21,7 @@ from pydantic import Field, JsonValue, ValidationError, field_validator, model_v
 from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.durable.expressions import expression_faults
 from orchestrator_cli.durable.files import make_folders, read_regular, write_atomic
+from orchestrator_cli.durable.held_folder import has_mark
 from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.notify_settings import NotifyEvent
@@ -48,6 +49,8 @@ class Schedule(FrozenModel):
 
     name: str
     workspace: str
+    mark: str = ""
+    """Of the workspace as it was when the schedule was added or it was accepted, see `same_folder`."""
     prompt: str = ""
     process: str = ""
     inputs: dict[str, JsonValue] = Field(default_factory=dict)
@@ -157,6 +160,16 @@ class Schedule(FrozenModel):
         if faults := expression_faults(self.condition, KNOWN) if self.condition else ():
             raise ValueError(f"the condition {faults[0]}")
         return self
+
+    @property
+    def replaced(self) -> str:
+        """Why it cannot run in the folder at its workspace's path; empty if it can."""
+        if has_mark(Path(self.workspace), self.mark):
+            return ""
+        return (
+            f"{self.workspace} is not the folder any more that it was made for; "
+            f"if you mean the one that is there: orch schedule accept {self.name}"
+        )
 
     @property
     def is_past(self) -> bool:

@@ -10,11 +10,9 @@ Not covered: a second computer that serves the same schedules on a shared server
 
 import contextlib
 import hashlib
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -34,11 +32,19 @@ from orchestrator_cli.runs.background import (
     go_on,
     journal_size,
     not_started,
-    write_background,
 )
-from orchestrator_cli.runs.find import FoundRun, PastRun, look_at, past_run
+from orchestrator_cli.runs.find import FoundRun, PastRun, look_at
 from orchestrator_cli.runs.page_answers import answered_on_page
-from orchestrator_cli.runtime import RUN_ID, new_run_id
+from orchestrator_cli.runtime import RUN_ID
+from orchestrator_cli.schedules.at_work import (
+    AtWork,
+    ended,
+    flow_of,
+    in_its_place,
+    in_place_of,
+    run_id_of,
+    settle,
+)
 from orchestrator_cli.schedules.limits import left_today
 from orchestrator_cli.schedules.news import News
 from orchestrator_cli.schedules.rates import HourlyRate
@@ -62,26 +68,6 @@ LATEST_DAYS = 7
 """A run in the background that died before that is left to its user."""
 
 Say = Callable[[str], None]
-
-
-@dataclass
-class _AtWork:
-    """A run that is at work."""
-
-    past: PastRun
-    flow: ScheduledRun | None
-    """The flow run that it belongs to; None for one that a person started."""
-    process: "subprocess.Popen[bytes] | None" = None
-    """None if an earlier process started it."""
-    is_cancelled: bool = False
-    size: int = 0
-    """Of its journal, if it waits for a person."""
-
-    @property
-    def is_over(self) -> bool:
-        if self.process is not None:
-            return self.process.poll() is not None
-        return lock_owner(self.past.folder) is None
 
 
 class Serving:
@@ -114,8 +100,8 @@ class Serving:
         self._store = ScheduleStore(home)
         self._schedules: dict[str, Schedule] = {}
         self._version: object = None
-        self._work: list[_AtWork] = []
-        self._waiting: list[_AtWork] = []
+        self._work: list[AtWork] = []
+        self._waiting: list[AtWork] = []
         """Runs that wait for a person; another process goes on with them."""
         self._since = datetime.now(UTC)
         self._before = self._store.served
@@ -265,9 +251,12 @@ class Serving:
                 self._begin(deployments, schedule, decision.start)
 
     def _begin(self, deployments: Deployments, schedule: Schedule, flow: ScheduledRun) -> None:
-        past = PastRun(_run_id(flow, self._home), self._home, Path(schedule.workspace))
+        past = PastRun(run_id_of(flow, self._home), self._home, Path(schedule.workspace), schedule.mark)
         left = left_today(self._home, schedule)
-        if left is not None and left <= 0:
+        if why := schedule.replaced:
+            deployments.end(flow, "CRASHED", "Crashed", why)
+            self._left_out(schedule.name, why)
+        elif left is not None and left <= 0:
             why = f"its runs of today have cost {schedule.max_cost_day:g} dollars"
             deployments.end(flow, "CANCELLED", "Skipped", why)
             self._left_out(schedule.name, why)
@@ -291,7 +280,7 @@ class Serving:
             notify=schedule.notify,
         )
         process = begin(past, (*schedule.command, *limit), schedule.prompt, about)
-        self._work.append(_AtWork(past, flow, process))
+        self._work.append(AtWork(past, flow, process))
 
     # --- what is at work
 
@@ -304,19 +293,19 @@ class Serving:
             about = background_of(past)
             if about is not None and not about.is_settled and past.run not in known and past.run >= oldest:
                 known.add(past.run)
-                flow = _flow_of(past, about)
+                flow = flow_of(past, about)
                 if flow is None or past.journal.exists() or lock_owner(past.folder) is not None:
-                    self._work.append(_AtWork(past, flow))
+                    self._work.append(AtWork(past, flow))
                 elif schedule := self._schedules.get(flow.schedule):
-                    self._start(schedule, past, flow)
+                    self._start(schedule, in_place_of(schedule, past), flow)
         for flow in deployments.under_way():
             schedule = self._schedules.get(flow.schedule)
-            past = PastRun(flow.name, self._home, Path(schedule.workspace if schedule else ""))
+            past = PastRun(flow.name, self._home, Path())
             if not RUN_ID.fullmatch(flow.name) or flow.name in known:
                 continue  # the name of one that something else has begun is not ours
             if schedule is not None and background_of(past) is None:
                 self._say(f"{flow.schedule}: run {flow.name}, which was named and not begun")
-                self._start(schedule, past, flow)
+                self._start(schedule, in_place_of(schedule, past), flow)
 
     def _look_at_work(self, deployments: Deployments) -> None:
         for work in [work for work in self._waiting if journal_size(work.past) != work.size]:
@@ -340,33 +329,33 @@ class Serving:
         for past in answered_on_page(deployments.request, asked, is_own=not self._is_shared):
             self._waiting.remove(waiting[past.run])
             self._say(f"run {past.run} was answered on Prefect's page")
-            self._work.append(_AtWork(past, waiting[past.run].flow, go_on(past)))
+            self._work.append(AtWork(past, waiting[past.run].flow, go_on(past)))
 
-    def _go_on(self, deployments: Deployments, work: _AtWork) -> None:
+    def _go_on(self, deployments: Deployments, work: AtWork) -> None:
         """Deal with a run that is not known to be at work."""
         flow = work.flow
         if not work.past.journal.exists():
-            _settle(work.past)
+            settle(work.past)
             raise not_started(work.past, work.process.returncode if work.process else 1)
         found = look_at(work.past)
-        work.past = _in_its_place(found)
+        work.past = in_its_place(found)
         if found.status == "running":
-            self._work.append(_AtWork(work.past, flow))
+            self._work.append(AtWork(work.past, flow))
         elif not (found.status in RESUMABLE and self._resume(work, found)):
             if flow is not None:
                 self._put_down(deployments, flow, found)
             elif found.status == "paused":
-                self._waiting.append(_AtWork(work.past, None, size=journal_size(work.past)))
+                self._waiting.append(AtWork(work.past, None, size=journal_size(work.past)))
             else:
-                _settle(work.past)
+                settle(work.past)
 
-    def _resume(self, work: _AtWork, found: FoundRun) -> bool:
+    def _resume(self, work: AtWork, found: FoundRun) -> bool:
         """Resume a run, unless it was resumed too often or cannot be."""
         times = sum(isinstance(event.data, RunResumed) for event in work.past.events())
         if times >= AGAIN or not work.past.root.is_dir():
             return False
-        self._say(f"resuming run {work.past.run}, which {_ended(found)}")
-        self._work.append(_AtWork(work.past, work.flow, go_on(work.past)))
+        self._say(f"resuming run {work.past.run}, which {ended(found)}")
+        self._work.append(AtWork(work.past, work.flow, go_on(work.past)))
         return True
 
     def _put_down(self, deployments: Deployments, flow: ScheduledRun, found: FoundRun) -> None:
@@ -382,12 +371,12 @@ class Serving:
         if found.status != "paused":  # the run itself has said that, with a form for the answer
             deployments.end(flow, state, name, message)
         self._say(
-            f"{flow.schedule}: run {found.where.run} {_ended(found)}" + (f": {message}" if message else "")
+            f"{flow.schedule}: run {found.where.run} {ended(found)}" + (f": {message}" if message else "")
         )
         if found.status == "died":  # any other run has notified its user itself
             self._tell_failed(flow, found.where.run, message)
         if found.status == "paused":
-            self._waiting.append(_AtWork(_in_its_place(found), flow, size=journal_size(found.where)))
+            self._waiting.append(AtWork(in_its_place(found), flow, size=journal_size(found.where)))
             return
         self._files.ran(flow.schedule, found.state.changes)
         for schedule in self._schedules.values():
@@ -398,7 +387,7 @@ class Serving:
                 self._left_out(schedule.name, why_not, after)
             else:
                 self._store.trigger(schedule.name, after, f"{schedule.name}-after-{found.where.run}")
-        _settle(found.where)
+        settle(found.where)
 
     def _left_out(self, name: str, why: str, when: str = "") -> None:
         """Say that a schedule does not run, and keep that for `orch schedule show`."""
@@ -410,40 +399,3 @@ class Serving:
     def _tell_failed(self, flow: ScheduledRun, run: str, why: str) -> None:
         if schedule := self._schedules.get(flow.schedule):
             self._news.failed(schedule, run, why)
-
-
-def _flow_of(past: PastRun, about: BackgroundRun) -> ScheduledRun | None:
-    """The flow run that a run is; None if a person started it."""
-    if not about.schedule:
-        return None
-    return ScheduledRun(
-        about.flow_run,
-        about.schedule,
-        datetime.now(UTC),
-        past.run,
-        is_timed=False,
-        state="RUNNING",
-        occasion=about.occasion,
-    )
-
-
-def _run_id(flow: ScheduledRun, home: Path) -> str:
-    """The name of a flow run if it was chosen for its run, as that of a request is, or a new one."""
-    is_free = RUN_ID.fullmatch(flow.name) and not (home / "runs" / flow.name).exists()
-    return flow.name if is_free else new_run_id()
-
-
-def _settle(past: PastRun) -> None:
-    """Put down that there is no more to be done about a run."""
-    if (about := background_of(past)) is not None:
-        write_background(past, about.model_copy(update={"is_settled": True}))
-
-
-def _ended(found: FoundRun) -> str:
-    words = {"died": "has died", "paused": "waits for you", "interrupted": "was interrupted"}
-    return words.get(found.status, found.status)
-
-
-def _in_its_place(found: FoundRun) -> PastRun:
-    """The run in the workspace that its journal names."""
-    return past_run(found.where.journal) or found.where

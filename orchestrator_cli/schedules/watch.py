@@ -69,14 +69,14 @@ def names_of(files: Sequence[str]) -> str:
 class FileWatch:
     """Watches the workspaces of schedules with patterns, in a thread.
 
-    Folders that no one edits by hand, such as `.git`, do not count. Not covered: what changes while nothing
-    watches.
+    Folders that no one edits by hand, such as `.git`, do not count, nor does what changes in another folder
+    at the path of a workspace. Not covered: what changes while nothing watches.
     """
 
     def __init__(self, on_change: Changed) -> None:
         """`on_change` is given the name of a schedule and the changed files, relative to its workspace."""
         self._on_change = on_change
-        self._followed: dict[str, tuple[Path, Any]] = {}
+        self._followed: dict[str, tuple[Schedule, Any]] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -92,9 +92,9 @@ class FileWatch:
         """Watch for these schedules from now on, and for no others."""
         self._end()
         self._followed = {
-            one.name: (Path(one.workspace), PathSpec.from_lines("gitignore", one.files))
+            one.name: (one, PathSpec.from_lines("gitignore", one.files))
             for one in schedules
-            if one.files and not one.paused and Path(one.workspace).is_dir()
+            if one.files and not (one.paused or one.replaced) and Path(one.workspace).is_dir()
         }
         if self._followed:
             self._stop = threading.Event()
@@ -108,10 +108,12 @@ class FileWatch:
             self._thread = None
 
     def _watch(self, stop: threading.Event) -> None:
-        folders = {folder for folder, _ in self._followed.values()}
+        folders = {Path(one.workspace) for one, _ in self._followed.values()}
         for changes in watch(*folders, stop_event=stop, debounce=QUIET_MS, watch_filter=DefaultFilter()):
             paths = [Path(path) for _, path in changes]
-            for name, (folder, wanted) in self._followed.items():
+            for name, (one, wanted) in self._followed.items():
+                folder = Path(one.workspace)
                 inside = {str(path.relative_to(folder)) for path in paths if path.is_relative_to(folder)}
-                if found := frozenset(wanted.match_files(inside - OWN)):
+                found = frozenset(wanted.match_files(inside - OWN))
+                if found and not one.replaced:
                     self._on_change(name, found)

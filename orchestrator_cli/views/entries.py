@@ -98,6 +98,7 @@ def _section(event: Event, fact: events.RunStarted) -> str:
     about = [
         f"- workspace {code(fact.workspace)}",
         f"- models: {models or 'none'}",
+        *_found(fact.found),
         _sandbox(fact.sandbox),
         f"- orch {code(fact.version)}",
     ]
@@ -112,6 +113,10 @@ def _section(event: Event, fact: events.RunStarted) -> str:
         about.append(f"- goes on from the finished part of run {code(fact.forked_from)}")
     heading = f"## Run {prose(event.run)} — {_time(event)}"
     return "\n\n".join([heading, said(fact.prompt, WHOLE), "\n".join(about)])
+
+
+def _found(model: str) -> list[str]:
+    return [f"- no model is set; found {code(model)}"] if model else []
 
 
 def _given(guidance: Sequence[str]) -> list[str]:
@@ -129,7 +134,7 @@ def _resumption(event: Event, fact: events.RunResumed) -> str:
     about = [f"- {prose(name)} {code(str(value))}" for name, value in fact.limits.items()]
     heading = f"## Run {prose(event.run)} goes on — {_time(event)}"
     sandbox = [_sandbox(fact.sandbox)] if fact.sandbox else []
-    lines = [*sandbox, f"- orch {code(fact.version)}", *_given(fact.guidance), *about]
+    lines = [*sandbox, *_found(fact.found), f"- orch {code(fact.version)}", *_given(fact.guidance), *about]
     return "\n\n".join([heading, "\n".join(lines)])
 
 

@@ -55,6 +55,7 @@ from orchestrator_cli.journal.hash_chain import (
 )
 from orchestrator_cli.journal.journal import Blobs
 from orchestrator_cli.plan import Plan
+from orchestrator_cli.same_folder import check_same
 from orchestrator_cli.state import RunState
 from orchestrator_cli.views.entries import entry_for, form, plan_after
 from orchestrator_cli.views.markdown import code, noting_cuts
@@ -84,13 +85,15 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 class FileLog:
     """The view that writes `path`. Raises `UsageError` if the file cannot be written.
 
-    `home` keeps the last seal of the log and the texts that were cut; without it neither is kept.
+    `home` keeps the last seal of the log and the texts that were cut; without it neither is kept. `mark` is
+    that of the folder that it has to be in.
     """
 
-    def __init__(self, path: Path, home: Path | None = None) -> None:
+    def __init__(self, path: Path, home: Path | None = None, mark: str = "") -> None:
         self.path = path
         with _translated(path):
             self.folder = HeldFolder(path.parent)
+        check_same(path.parent, mark, fd=self.folder.fd)
         self._place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
         self._home = home
         self._patience = LOCK_WAIT_S if home is None else FILE_LOCK_WAIT_S

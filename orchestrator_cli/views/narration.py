@@ -76,7 +76,7 @@ def narrate(event: Event, before: RunState, *, live: bool = False, verbose: bool
     `live`: the screen has a table of the subtasks, so that starts are not shown again.
     """
     if isinstance(event.data, events.RunStarted):
-        place = f"run {short_run(event.run)} in {one_line(event.data.workspace)}"
+        place = f"run {short_run(event.run)} in {one_line(event.data.workspace)}{_found(event.data.found)}"
         given = (*_guidance(event.data.guidance), *map(_attached, event.data.attachments))
         return [*_warning(event.data.sandbox), Line("", place, "dim"), *given]
     if not verbose and _is_detail(event.data, live):
@@ -93,6 +93,11 @@ def narrate(event: Event, before: RunState, *, live: bool = False, verbose: bool
         case events.RunFinished() as fact:
             return _run_finished(fact, before)
     return _lines(event.data)
+
+
+def _found(model: str) -> str:
+    """The model that no one has set."""
+    return f", asks {one_line(model)}" if model else ""
 
 
 def _is_detail(fact: events.Fact, live: bool) -> bool:
@@ -381,7 +386,7 @@ def _run_resumed(event: Event, fact: events.RunResumed, before: RunState) -> lis
     planned = len(before.plan.subtasks) if before.has_plan else 0
     how_far = f"{done} of {counted(planned, 'subtask')} done" if planned else "nothing done yet"
     limits = "".join(f" · {name} {one_line(str(value), 40)}" for name, value in fact.limits.items())
-    where = f"run {short_run(event.run)} in {one_line(before.workspace)}"
+    where = f"run {short_run(event.run)} in {one_line(before.workspace)}{_found(fact.found)}"
     return [
         *_warning(fact.sandbox),
         Line("", where, "dim"),

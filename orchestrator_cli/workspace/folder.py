@@ -20,6 +20,7 @@ from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.durable.storage import too_small
 from orchestrator_cli.errors import Conflict, StorageFault, UsageError, WorkspaceFault
 from orchestrator_cli.events import FileChange
+from orchestrator_cli.same_folder import check_same
 from orchestrator_cli.tools.file_rules import folders_above
 from orchestrator_cli.workspace.checkout import (
     SCRATCH,
@@ -73,10 +74,12 @@ class Workspace:
         allowed: tuple[str, ...] = (),
         limits: CommitLimits = USUAL_LIMITS,
         cancellation: Cancellation | None = None,
+        mark: str = "",
     ) -> None:
         """
         Args:
             state: the home of `orch`.
+            mark: of the folder that `root` has to be.
             max_mb: the size up to which the workspace is copied.
             run: the run whose history keeps what commits replace.
             own: what `orch` trusts besides `state`; no subtask sees or makes it.
@@ -84,9 +87,10 @@ class Workspace:
             limits: how much a commit of a checkout may change.
             cancellation: ends the check of a commit at once.
         """
+        check_same(root, mark)
         entrances = Entrances(root.resolve())
         self.root = usable_folder(root, entrances)
-        self._folder = WorkFolder(self.root)
+        self._folder = WorkFolder(self.root, mark)
         self._allowed = allowed
         self._limits = limits
         self._cancellation = cancellation

@@ -6,6 +6,7 @@ from pathlib import Path
 from orchestrator_cli.durable.encodings import is_utf8
 from orchestrator_cli.durable.held_folder import HeldFolder
 from orchestrator_cli.errors import UsageError
+from orchestrator_cli.same_folder import check_same
 from orchestrator_cli.tools.file_rules import hidden_at, is_git_folder
 from orchestrator_cli.workspace.entrances import Entrances, real_folder
 from orchestrator_cli.workspace.tree import Root
@@ -17,8 +18,8 @@ GIT_NAMES = ("HEAD", "config", "objects", "refs", "commondir")
 class WorkFolder:
     """The folder of a run. What a run reads and writes there goes through `open`, never through its path."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises `UsageError` if it cannot be opened."""
+    def __init__(self, path: Path, mark: str = "") -> None:
+        """Raises `UsageError` if it cannot be opened, or is not the folder with the mark."""
         self.path = path
         try:
             self.held = HeldFolder(path)
@@ -27,6 +28,7 @@ class WorkFolder:
                 f"The folder {path} cannot be opened: {exc.strerror}.",
                 "Fix its permissions, or name another one with -C.",
             ) from exc
+        check_same(path, mark, fd=self.held.fd)
 
     def check(self, other: HeldFolder | None = None) -> None:
         """Raise `UsageError` if its path leads to another folder now, or did when `other` was opened."""

@@ -21,6 +21,8 @@ from endpoint import Endpoint
 from residents import PROGRAM
 from scripted_model import answered
 
+from orchestrator_cli.resident.rights import rights
+
 pytestmark = pytest.mark.slow
 
 
@@ -44,6 +46,16 @@ def state_of(pid: int) -> str:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     return ""
+
+
+def dispositions(pid: int) -> dict[int, str]:
+    """What a process does with each signal, if it ignores or blocks it."""
+    rows = dict(row.split(":", 1) for row in Path(f"/proc/{pid}/status").read_text().splitlines())
+    masks = {"ignored": int(rows["SigIgn"], 16), "blocked": int(rows["SigBlk"], 16)}
+    return {
+        int(number): " ".join(name for name, mask in masks.items() if mask >> (number - 1) & 1)
+        for number in signal.valid_signals()
+    }
 
 
 class Planner:
@@ -260,6 +272,83 @@ def test_who_has_fewer_rights_has_another_resident(warmed: Warmed, confined: lis
         for before in ([], ["setpriv", *confined])
     ]
     assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("name", ["status", "attr/current", "attr/apparmor/current", "attr/smack/current"])
+def test_another_label_or_filter_is_other_rights(tmp_path: Path, name: str) -> None:
+    own = {"status": "Seccomp:\t2\nNoNewPrivs:\t0\nVmSize:\t1\n", "attr/current": "orch (enforce)"}
+    processes = []
+    for n, changed in enumerate(({}, {"status": own["status"].replace("1", "5")}, {name: "Seccomp:\t0\n"})):
+        process = tmp_path / str(n)
+        for file, text in (own | changed).items():
+            (process / file).parent.mkdir(parents=True, exist_ok=True)
+            (process / file).write_text(text)
+        (process / "ns").mkdir()
+        for space in ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup"):
+            (process / "ns" / space).symlink_to(f"{space}:[4026531837]")
+        processes.append(rights(process))
+    first, same, other = processes
+    assert (first == same, first == other, first == ()) == (True, False, False)
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not there")
+def test_who_can_gain_no_rights_is_given_no_worker(warmed: Warmed) -> None:
+    (socket,) = (warmed.orch.home / "resident").glob("*.sock")
+    program = (
+        "import socket, sys; from orchestrator_cli.resident.frames import Hungup, receive\n"
+        "found = socket.socket(socket.AF_UNIX); found.connect(sys.argv[1])\n"
+        "try: print('pid' in receive(found)[0])\n"
+        "except Hungup: print('refused')"
+    )
+    said = [
+        subprocess.run(
+            [*before, sys.executable, "-c", program, socket.name],
+            cwd=socket.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for before in ([], ["setpriv", "--no-new-privs"])
+    ]
+    assert said == ["True", "refused"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM])
+@pytest.mark.parametrize("mode", ["always", "never"])
+def test_a_signal_that_is_ignored_stays_ignored(warmed: Warmed, number: int, mode: str) -> None:
+    with warmed.planner.held():
+        process = warmed.command(
+            "ask",
+            "Do it.",
+            env={"ORCH_RESIDENT": mode},
+            preexec_fn=lambda: signal.signal(number, signal.SIG_IGN),
+        )
+        until(lambda: warmed.planner.waiting)
+        here = children(warmed.pid) if mode == "always" else [process.pid]
+        assert [dispositions(pid)[number] for pid in here] == ["ignored"]
+        process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "It is done.\n"), err
+
+
+def test_a_worker_has_the_signals_of_its_client_and_not_of_its_resident(warmed: Warmed) -> None:
+    with warmed.at_work(preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])) as (
+        process,
+        worker,
+    ):
+        blocked = [dispositions(pid)[signal.SIGUSR2] for pid in (process.pid, worker)]
+        assert (blocked, dispositions(worker)[signal.SIGHUP]) == (["blocked"] * 2, "")
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=60) == -signal.SIGHUP
+
+
+def test_a_worker_that_ignores_signals_ends_with_its_client(warmed: Warmed) -> None:
+    with warmed.at_work(preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN)) as (
+        process,
+        worker,
+    ):
+        process.kill()
+        until(lambda: not state_of(worker))
 
 
 def test_a_resident_that_is_stopped_keeps_no_pipe_open(warmed: Warmed) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,14 @@ CODE = "from orchestrator_cli.resident import wanted; wanted.MARKS = {marks}; pr
 ON, IF_THERE, OFF = "True True", "True False", "False False"
 
 
-def found(home: Path, *, terminal: bool = True, marks: tuple[str, ...] = (), **env: str) -> str:
+def found(
+    home: Path,
+    *,
+    terminal: bool = True,
+    marks: tuple[str, ...] = (),
+    before: tuple[str, ...] = (),
+    **env: str,
+) -> str:
     """Whether a resident may be used, and one started."""
     ours, theirs = pty.openpty()
 
@@ -27,8 +35,8 @@ def found(home: Path, *, terminal: bool = True, marks: tuple[str, ...] = (), **e
 
     try:
         return subprocess.run(
-            [sys.executable, "-c", CODE.format(marks=marks)],
-            env={"ORCH_HOME": str(home)} | env,
+            [*before, sys.executable, "-c", CODE.format(marks=marks)],
+            env={"ORCH_HOME": str(home), "PATH": os.environ["PATH"]} | env,
             capture_output=True,
             text=True,
             check=True,
@@ -60,6 +68,12 @@ def test_the_environment_decides(tmp_path: Path, env: dict[str, str], is_wanted:
 
 def test_none_is_started_without_a_terminal_but_one_that_is_there_is_used(tmp_path: Path) -> None:
     assert found(tmp_path, terminal=False) == IF_THERE
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not there")
+@pytest.mark.parametrize("mode", ["auto", "always"])
+def test_there_is_none_for_who_can_gain_no_rights(tmp_path: Path, mode: str) -> None:
+    assert found(tmp_path, before=("setpriv", "--no-new-privs"), ORCH_RESIDENT=mode) == OFF
 
 
 def test_there_is_none_in_a_container(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from orchestrator_cli.runs.feedback import Vote, give_feedback
 from orchestrator_cli.runs.find import find_run, recent
 from orchestrator_cli.runs.verify import read_file_log
 from orchestrator_cli.runtime import checked_prompt, open_run
+from orchestrator_cli.same_folder import check_same
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
 from orchestrator_cli.values import PromptOptions, Usage
@@ -66,9 +67,12 @@ def start_repl(
     """
     with reporting(output) as console:
         unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=False)
+        place = workspace or Path.cwd()  # what it is called now: a folder that is moved has another name
         flags = run_flags(LimitOptions(max_cost=max_cost), permissions)
         session = ReplSession(
-            lambda chosen: run_settings(workspace, asks=True, **flags | {"model": model} | chosen),
+            lambda changed, mark: run_settings(
+                place, asks=True, mark=mark, **flags | {"model": model} | changed
+            ),
             console,
             unsafe,
             command=command,
@@ -87,7 +91,7 @@ class ReplSession:
 
     def __init__(
         self,
-        load: Callable[[dict[str, Any]], Settings],
+        load: Callable[[dict[str, Any], str], Settings],
         console: Console,
         unsafe: str = "",
         *,
@@ -98,12 +102,12 @@ class ReplSession:
     ) -> None:
         """Open the session that `name` and `goes_on` name, as in `ChatSession`. Raises `OrchError`.
 
-        `load` reads the settings again, with some of them changed; `command` is as in `start_repl`.
-        `unsafe` says how the user has allowed runs WITHOUT A SANDBOX; it is empty otherwise. `arguments` are
-        the options of the loop, for runs in the background.
+        `load` reads the settings again, with some of them changed, for the folder with a mark if it has one;
+        `command` is as in `start_repl`. `unsafe` says how the user has allowed runs WITHOUT A SANDBOX; it is
+        empty otherwise. `arguments` are the options of the loop, for runs in the background.
         """
         self._load = load
-        self._settings = settings = load({})
+        self._settings = settings = load({}, "")
         self._changed: dict[str, Any] = {}
         """Settings that were changed in the loop."""
         self._command = command
@@ -134,7 +138,7 @@ class ReplSession:
         return self._run(planned.prompt, planned.options, planned.plan)
 
     def _run(self, text: str, options: PromptOptions, given: Plan | None = None) -> int:
-        views: list[EventView] = [FileLog(self._log, self._settings.home), self._console, self._latest]
+        views: list[EventView] = [self._file_log(), self._console, self._latest]
         views.append(notifier(self._settings, self._console.lines))
         try:
             with (
@@ -222,6 +226,7 @@ class ReplSession:
 
     def command(self, arguments: list[str]) -> int:
         """Run a command of the command line in this workspace. Returns its exit code."""
+        self._check_folder()
         # One of several commands, without its own name, has no options.
         folder = [] if arguments in (["schedule"], ["kb"]) else ["-C", str(self._settings.workspace)]
         return self._command([*arguments, *folder])
@@ -231,7 +236,7 @@ class ReplSession:
 
         Raises `ConfigError` if it cannot be asked; nothing is changed then.
         """
-        settings = self._load(self._changed | {"model": name}) if name else self._settings
+        settings = self._with(model=name) if name else self._settings
         names = LiveModels().names(settings)
         if name:
             self._change(settings, "model", name)
@@ -248,10 +253,14 @@ class ReplSession:
                 amount = float(dollars.strip().lstrip("$"))
             except ValueError:
                 raise UsageError(f"{one_line(dollars, 40)} is no amount.", "Say /budget 0.50") from None
-            self._change(self._load(self._changed | {"max_cost": amount}), "max_cost", amount)
+            self._change(self._with(max_cost=amount), "max_cost", amount)
         limit = self._settings.max_cost
         most = "is not limited" if limit is None else f"is at most ${limit:.2f}"
         return [f"The cost of each prompt {most}. This session: {spent(self._spent)}."]
+
+    def _with(self, **changed: Any) -> Settings:
+        """The settings with something changed. Raises `ConfigError`."""
+        return self._load(self._changed | changed, self._settings.origin.mark)
 
     def _change(self, settings: Settings, name: str, value: object) -> None:
         """Use these settings from now on, also in the background."""
@@ -312,6 +321,7 @@ class ReplSession:
 
     def log_tail(self) -> str:
         """The section of fileLog.md about the last run."""
+        self._check_folder()
         if not self._log.exists():
             return ""
         return markdown_of(select_entries(entries_of(read_file_log(self._log)), EntryFilter(run="last")))
@@ -320,9 +330,10 @@ class ReplSession:
         """Say how the last run of this loop was. Raises `UsageError` before the first one."""
         if self._latest.state.finished is None:
             raise UsageError("There is no run yet.", "/good [WHY] and /bad [WHY] are about the last run.")
+        self._check_folder()
         where = find_run(self._settings, self._latest.state.run)
         with contextlib.closing(open_memory(self._settings, self._say)) as memory:
-            log = [FileLog(self._log, self._settings.home)]
+            log = [self._file_log()]
             return [give_feedback(where, vote, why.strip().strip('"'), memory=memory, views=lambda: log)]
 
     def session(self, name: str) -> list[str]:
@@ -338,6 +349,12 @@ class ReplSession:
         """Lines about what is remembered of the user; with a text, only what is related to it."""
         keeping = MemoryAdmin(self._settings, warn=self._say)
         return hit_lines(keeping.search(text, limit=10)) if text else fact_lines(keeping.facts())
+
+    def _file_log(self) -> FileLog:
+        return FileLog(self._log, self._settings.home, self._settings.origin.mark)
+
+    def _check_folder(self) -> None:
+        check_same(self._settings.workspace, self._settings.origin.mark)
 
     def _say(self, line: str) -> None:
         self._console.lines([line])

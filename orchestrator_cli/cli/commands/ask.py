@@ -25,6 +25,7 @@ from orchestrator_cli.cli.options import (
     Folder,
     FormatOptions,
     LimitOptions,
+    Mark,
     MaxParallel,
     ModelName,
     Network,
@@ -79,6 +80,7 @@ def ask(
     unsafe_no_sandbox: NoSandbox = False,
     detach: Detach = False,
     background: Background = "",
+    mark: Mark = "",
 ) -> None:
     """Run one prompt and print the answer."""
     with reporting(output) as console:
@@ -87,6 +89,7 @@ def ask(
         settings = run_settings(
             workspace,
             asks=output.is_for_people,
+            mark=mark,
             model=model,
             max_parallel=max_parallel,
             reuse="never" if no_reuse else None,
@@ -154,10 +157,11 @@ def run_command(
     output: Output,
     detach: Detach = False,
     background: Background = "",
+    mark: Mark = "",
 ) -> None:
     """Run one of your processes as a run of its own, without a model: recorded, and with an undo."""
     with reporting(output) as console:
-        settings = run_settings(workspace, asks=output.is_for_people, allow_processes=[process])
+        settings = run_settings(workspace, asks=output.is_for_people, mark=mark, allow_processes=[process])
         if process not in settings.processes:
             names = ", ".join(settings.processes) or "none"
             raise UsageError(f"There is no process {process}.", f"There are: {names}. See orch scripts add.")

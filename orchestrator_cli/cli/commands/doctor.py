@@ -4,8 +4,9 @@ import importlib.metadata
 import importlib.util
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import typer
 
@@ -13,6 +14,7 @@ from memory import Scope
 from memory.dense import count_missing
 from orchestrator_cli.cli.options import InspectOptions, Output, with_options
 from orchestrator_cli.cli.reporting import print_json, reporting, settings_of
+from orchestrator_cli.data_folder import exchangeable
 from orchestrator_cli.default_models import read_list, retirement
 from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.engine import server as prefect_server
@@ -122,7 +124,18 @@ def _files(settings: Settings) -> str:
     files = [path for path in (settings.workspace / "orch.toml", user_file()) if path.is_file()]
     asked = question_lines(left_out) if left_out is not None else []
     read = f"home {settings.home}; read {', '.join(map(str, files)) or 'no orch.toml'}"
-    return "\n".join([read, *asked, *settings.origin.notices])
+    return "\n".join([read, *asked, *settings.origin.notices, *_exchangeable_programs(settings)])
+
+
+def _exchangeable_programs(settings: Settings) -> Iterator[str]:
+    """What runs with the user's rights, by its path, and could be something else tomorrow."""
+    programs: dict[str, Sequence[str]] = {"notify.command": settings.notify.command}
+    for name, process in settings.processes.items():
+        programs[f"the process {name}"] = *process.command, (process.flow or "").rpartition(":")[0]
+    for name, parts in programs.items():
+        for path in (Path(part) for part in parts if part.startswith("/")):
+            if path.exists() and (why := exchangeable(path)):
+                yield f"warning: {name} runs {path}, which other users may exchange: {why}"
 
 
 def _guidance(settings: Settings) -> str:

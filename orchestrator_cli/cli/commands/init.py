@@ -14,7 +14,7 @@ from orchestrator_cli.cli.commands.config import overridden
 from orchestrator_cli.cli.options import CommonOptions, ModelName, Output, with_options
 from orchestrator_cli.cli.reporting import confirmed, on_terminal, print_lines, reporting, settings_of
 from orchestrator_cli.default_models import FAMILIES, Choice
-from orchestrator_cli.environment import SET_AGAIN
+from orchestrator_cli.environment import SET_AGAIN, ModelServer
 from orchestrator_cli.errors import ConfigError, OrchError
 from orchestrator_cli.models.sources import model_fault
 from orchestrator_cli.settings import Settings, check_user_values, user_file
@@ -64,10 +64,16 @@ def _found_lines(found: FirstLook) -> Iterator[str]:
     yield f"  keys       {', '.join(found.keys) or 'none of a provider in the environment'}"
     for server in found.servers:
         names = ", ".join(server.models[:4]) + (", …" if len(server.models) > 4 else "")
-        yield f"  server     {server.name}: {one_line(names, 200) or 'does not answer, or has no model'}"
+        yield f"  server     {server.name}: {one_line(names, 200) or _silence(server)}"
     yield f"  sandbox    {one_line(found.sandbox)}"
     if found.sandbox_fault is not None:
         yield from (f"             {line}" for line in str(found.sandbox_fault).splitlines())
+
+
+def _silence(server: ModelServer) -> str:
+    if server.refused:
+        return f"is another user's, and would be sent your prompts; {server.refused}"
+    return "does not answer, or has no model"
 
 
 def _offered(settings: Settings, found: FirstLook, named: str | None) -> list[tuple[Choice, str]]:

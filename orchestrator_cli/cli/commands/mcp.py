@@ -33,7 +33,7 @@ def mcp(
     """Serve the tools of the library, and `ask`, to another program over MCP."""
     with reporting(Output(debug=common.debug)) as console:
         given = {"model": model, "max_parallel": max_parallel}
-        settings = run_settings(common.workspace, asks=False, **given, **run_flags(limits, permissions))
+        settings = run_settings(common.workspace, asks=False, **{**given, **run_flags(limits, permissions)})
         check_folder(settings.workspace)
         console.lines([f"Serving {settings.workspace.resolve()} over MCP until the client disconnects."])
         flags = flags_of({**given, **vars(limits), **vars(permissions)})

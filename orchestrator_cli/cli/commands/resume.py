@@ -196,7 +196,7 @@ def _continue(
     if names == {ModelFree.name} and state.has_plan:
         # Who started it named its process, which is the permission that it needs.
         flags = {**flags, "allow_processes": [one.process for one in state.plan.subtasks if one.process]}
-    settings = run_settings(past.root, asks=output.is_for_people, **flags)
+    settings = run_settings(past.root, asks=output.is_for_people, mark=past.mark, **flags)
     if past.home != settings.home:
         prefect_home = settings.prefect_home or settings.home
         settings = settings.model_copy(update={"home": past.home, "prefect_home": prefect_home})

@@ -25,13 +25,13 @@ from orchestrator_cli.cli.reporting import (
     reporting,
     settings_of,
 )
-from orchestrator_cli.durable.held_folder import has_mark
 from orchestrator_cli.durable.lengths import seconds_of
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.journal.journal import EventView, damage
 from orchestrator_cli.runs.background import background_of
 from orchestrator_cli.runs.find import FoundRun, PastRun, end_run, find_run, look_at, named_with, recent
 from orchestrator_cli.runs.undo import show_changes, undo_run
+from orchestrator_cli.same_folder import FolderReplaced
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.history import Summary, runs_lines
 from orchestrator_cli.views.streams import changes_line, write_line
@@ -198,8 +198,9 @@ def feedback(
 
 def _logs_of(past: PastRun) -> list[EventView]:
     """The log of the run's workspace, with every entry of the run; none if another folder has its place."""
-    log = FileLog(past.root / "fileLog.md", past.home)
-    if not has_mark(log.folder.fd, past.mark):
+    try:
+        log = FileLog(past.root / "fileLog.md", past.home, past.mark)
+    except FolderReplaced:
         return []
     log.complete(past.events())
     return [log]

@@ -1,6 +1,7 @@
 """`orch schedule`: what runs by itself, and when; and `orch up`, the process that starts it."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import typer
@@ -40,10 +41,12 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.surroundings import time_zone
 from orchestrator_cli.values import seconds_between
 from orchestrator_cli.views.text import clean, duration, one_line
+from orchestrator_cli.workspace import check_folder
 
 app = typer.Typer(rich_markup_mode=None, help="Manage what runs by itself.", no_args_is_help=True)
 
 NOT_SERVED = "orch up does not run, so nothing starts by itself. Start it with: orch up"
+ACCEPT = "If you mean the folder that is there now: orch schedule accept "
 ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="The name of the schedule.")]
 
 
@@ -140,6 +143,7 @@ def add(
         schedule = made(
             name=name,
             workspace=str(settings.workspace.resolve()),
+            mark=settings.origin.mark,
             prompt=checked_prompt(prompt, settings.home) if prompt else "",
             process=process,
             inputs=inputs,
@@ -239,7 +243,8 @@ def run(name: ScheduleName, common: CommonOptions) -> None:
     """Have a schedule run now, besides its times."""
     with reporting(Output(debug=common.debug)) as console:
         store = ScheduleStore(settings_of(common.workspace).home)
-        store.get(name)
+        if why := store.get(name).replaced:
+            raise UsageError(f"{name} cannot run: {why.partition(';')[0]}.", f"{ACCEPT}{name}")
         store.trigger(name, "asked for with orch schedule run")
         console.lines([f"{name} runs as soon as orch up takes it up."])
         console.lines([] if store.is_served else [NOT_SERVED])
@@ -262,6 +267,19 @@ def pause(
 
 @app.command()
 @with_options
+def accept(name: ScheduleName, common: CommonOptions) -> None:
+    """Let a schedule run in the folder that is at its workspace's path now, if another one has its place."""
+    with reporting(Output(debug=common.debug)) as console:
+        store = ScheduleStore(settings_of(common.workspace).home)
+        found = store.get(name)
+        settings = run_settings(Path(found.workspace), asks=True)
+        check_folder(settings.workspace)
+        store.put(found.model_copy(update={"mark": settings.origin.mark}))
+        console.lines([f"{name} runs in the folder that is {found.workspace} now."])
+
+
+@app.command()
+@with_options
 def remove(name: ScheduleName, common: CommonOptions) -> None:
     """Remove a schedule. A run of it that is at work goes on."""
     with reporting(Output(debug=common.debug)) as console:
@@ -273,6 +291,7 @@ def _lines(store: ScheduleStore, one: Schedule, last: FoundRun | None) -> list[s
     state = "  paused" if one.paused else ""
     what = one.prompt or f"process {one.process}"
     lines = [f"{one.name:<20} {when_of(one)}{state}", f"    {one_line(what, 100)}"]
+    lines += [f"    warning: {one.replaced}"] if one.replaced else []
     return lines + [f"    {one_line(line, 200)}" for line in _latest_lines(store, one.name, last)]
 
 

@@ -141,7 +141,8 @@ class ServedCall:
 
     def make(self) -> JsonValue:
         """Call the tool and return its value. Raises `OrchError`, also for an error of the tool itself."""
-        log = FileLog(self.settings.workspace / "fileLog.md", self.settings.home)
+        settings = self.settings
+        log = FileLog(settings.workspace / "fileLog.md", settings.home, settings.origin.mark)
         source = GivenModel(ModelFree())
         views: list[EventView] = [log] if self.screen is None else [log, self.screen]
         with ExitStack() as closing:
@@ -269,7 +270,7 @@ class AskCall:
         client has disconnected, the run can be resumed.
         """
         command = [sys.executable, "-P", "-m", "orchestrator_cli", "ask", "--stream-json", *self.flags]
-        folder = ["-C", str(self.settings.workspace.resolve()), "-"]
+        folder = ["-C", str(self.settings.workspace.resolve()), f"--mark={self.settings.origin.mark}", "-"]
         async with (
             _in_a_file(schema) as given,
             open_process([*command, *given, *folder], stderr=subprocess.PIPE) as process,
