@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from orchestrator_cli.default_models import FAMILIES, Choice, default_model, read_list
 from orchestrator_cli.errors import ConfigError
-from orchestrator_cli.local_servers import LLAMA_CPP, OLLAMA, UsualPlace, owners_at, strangers_at
+from orchestrator_cli.local_servers import LLAMA_CPP, OLLAMA, USUAL, UsualPlace, owners_at, strangers_at
 
 _taken: dict[str, str] = {}
 
@@ -402,6 +402,25 @@ def _seen(servers: Iterable[ModelServer], seen: list[ModelServer]) -> Iterator[M
     for server in servers:
         seen.append(server)
         yield server
+
+
+def stranger_of(model: str) -> str:
+    """Why a model is not to be asked: the usual port of its server is another user's. Empty for nothing."""
+    place = USUAL.get(model.partition("/")[0])
+    if place is None or os.environ.get(place.variable):
+        return ""
+    who = strangers_at(place.address)
+    return f"at {place.address} listens a program of {who}, which would be sent your prompts" if who else ""
+
+
+def check_stranger(model: str) -> None:
+    """Raise `ConfigError` as `stranger_of` says."""
+    if why := stranger_of(model):
+        place = USUAL[model.partition("/")[0]]
+        raise ConfigError(
+            f"{model} cannot be asked: {why}.",
+            f"Have your own server listen there, or set {place.variable} if you mean that one.",
+        )
 
 
 def _choices(server: ModelServer) -> Iterator[Choice]:

@@ -14,7 +14,6 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from orchestrator_cli.durable.peers import listeners
-from orchestrator_cli.errors import ConfigError
 
 
 class UsualPlace(NamedTuple):
@@ -50,25 +49,6 @@ def strangers_at(address: str) -> str:
     """The other persons whose programs listen at an address of this machine; empty for none."""
     found = listeners(urllib.parse.urlsplit(address).port or 0) or ()
     return " and ".join(_named(user) for user in sorted(found) if not _is_trusted(user))
-
-
-def stranger_of(model: str) -> str:
-    """Why a model is not to be asked: the usual port of its server is another user's. Empty for nothing."""
-    place = USUAL.get(model.partition("/")[0])
-    if place is None or os.environ.get(place.variable):
-        return ""
-    who = strangers_at(place.address)
-    return f"at {place.address} listens a program of {who}, which would be sent your prompts" if who else ""
-
-
-def check_stranger(model: str) -> None:
-    """Raise `ConfigError` as `stranger_of` says."""
-    if why := stranger_of(model):
-        place = USUAL[model.partition("/")[0]]
-        raise ConfigError(
-            f"{model} cannot be asked: {why}.",
-            f"Have your own server listen there, or set {place.variable} if you mean that one.",
-        )
 
 
 def _is_trusted(user: int) -> bool:

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator_cli.cancellation import Cancellation, run_beside
+from orchestrator_cli.environment import check_stranger
 from orchestrator_cli.errors import OrchError
-from orchestrator_cli.local_servers import check_stranger
 from orchestrator_cli.models.client_errors import translate
 from orchestrator_cli.models.endings import longest_reply
 from orchestrator_cli.models.library import litellm, prepare_for_call

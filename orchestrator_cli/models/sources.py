@@ -19,14 +19,15 @@ from typing import Any, Protocol
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.environment import (
     SET_AGAIN,
+    check_stranger,
     find_model,
     is_listed,
     malformed,
     missing_key,
     network_fault,
+    stranger_of,
 )
 from orchestrator_cli.errors import ConfigError, RunFailed
-from orchestrator_cli.local_servers import check_stranger, stranger_of
 from orchestrator_cli.model_settings import ROLES
 from orchestrator_cli.models.chain import Emit, ModelChain, check_prices, open_models, recorded_models
 from orchestrator_cli.models.client_errors import NAME_A_PROVIDER
