@@ -213,6 +213,15 @@ NO_MODEL = f"Let orch look for one and keep it: orch init\nOr set one of three w
 
 SET_AGAIN = "Set the variable again, without quotes or line ends, or name another model with -m."
 
+
+def remedy_for(model: str) -> str:
+    """What helps if a model cannot be asked: its key has to be set, or set in another way."""
+    if not missing_key(model):
+        return SET_AGAIN
+    key = next(key for key, family in FAMILIES.items() if family.provider == _provider_of(model))
+    return f"Set it: export {key}=…; or name another model, as -m does and orch init."
+
+
 OTHER_NAMES = {
     "ANTHROPIC_API_KEY": ("ANTHROPIC_AUTH_TOKEN",),
     "GEMINI_API_KEY": ("GOOGLE_API_KEY",),

@@ -100,6 +100,9 @@ class LazyCommands(OptionsAnywhere):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         self.load(*({args[0]} & COMMANDS.keys()))
+        if any(map(str.isspace, args[0])):
+            sys.stderr.write('error: A prompt needs a command before it: orch ask "…"\n')
+            raise typer.Exit(UsageError.exit_code)
         return super().resolve_command(ctx, args)
 
     def load(self, *names: str) -> None:

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memory.knowledge.documents import is_file
+from orchestrator_cli.views.text import one_line
 
 _MENTION = re.compile(r"""(?<!\S)@(?:"([^"\n]+)"|'([^'\n]+)'|(\S+))""")
+_LIKE_A_FILE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,7}$|/")
+"""With an ending, or in a folder; `@alice` is none."""
 _AROUND = ".,;:!?)]}\"'"
 """Signs that end a sentence or a bracket, and are seldom the end of a name."""
 
@@ -23,6 +26,15 @@ class Mentions(NamedTuple):
     files: tuple[Path, ...]
     pasted: tuple[str, ...]
     """Names of files that were pasted, and so are not attached."""
+    missing: tuple[str, ...] = ()
+    """What looks like the name of a file, and is none."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know about what is not attached."""
+        return [
+            f"note  {one_line(name, 80)} is no file here, so it is not attached." for name in self.missing
+        ]
 
 
 NOTHING_NAMED = Mentions((), ())
@@ -36,16 +48,20 @@ def mentions(prompt: str, folder: Path, pasted: Iterable[str] = ()) -> Mentions:
     texts = tuple(pasted)
     files: dict[Path, None] = {}
     left_out: dict[str, None] = {}
+    missing: dict[str, None] = {}
     for word, file in _named(prompt, folder):
-        if any(word in text for text in texts):
+        if file is None:
+            if _LIKE_A_FILE.search(word) and not any(word in text for text in texts):
+                missing[word] = None
+        elif any(word in text for text in texts):
             left_out[word] = None
         else:
             files[file] = None
-    return Mentions(tuple(files), tuple(left_out))
+    return Mentions(tuple(files), tuple(left_out), tuple(missing))
 
 
-def _named(prompt: str, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Each word with the file that it names."""
+def _named(prompt: str, folder: Path) -> Iterator[tuple[str, Path | None]]:
+    """Each word with the file that it names, if it names one."""
     for match in _MENTION.finditer(prompt):
         name = match[1] or match[2] or match[3]
         tried = (name, name.rstrip(_AROUND)) if match[3] else (name,)
@@ -54,6 +70,8 @@ def _named(prompt: str, folder: Path) -> Iterator[tuple[str, Path]]:
             if is_file(path):
                 yield match[0], path
                 break
+        else:
+            yield f"@{tried[-1]}", None
 
 
 def named_file(name: str, folder: Path) -> Path:

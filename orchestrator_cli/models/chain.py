@@ -162,7 +162,8 @@ class RetryingModel:
         def before_sleep(state: tenacity.RetryCallState) -> None:
             exc = state.outcome.exception() if state.outcome else None
             what = exc.message if isinstance(exc, ProviderError) else "The model call failed."
-            self._notice(f"{what} Trying again in {state.upcoming_sleep:.1f} s.")
+            stop = "" if what.endswith((".", "!", "?")) else "."
+            self._notice(f"{what}{stop} Trying again in {state.upcoming_sleep:.1f} s.")
 
         return tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self._retries + 1),

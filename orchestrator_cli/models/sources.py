@@ -18,13 +18,13 @@ from typing import Any, Protocol
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.environment import (
-    SET_AGAIN,
     check_stranger,
     find_model,
     is_listed,
     malformed,
     missing_key,
     network_fault,
+    remedy_for,
     stranger_of,
 )
 from orchestrator_cli.errors import ConfigError, RunFailed
@@ -283,7 +283,7 @@ def _check_setup(names: Iterable[str], fallbacks: tuple[str, ...]) -> None:
         raise ConfigError(f"No model can be reached: {fault}.", "Set it again, or unset it.")
     for name in dict.fromkeys([*names, *fallbacks]):
         if fault := (not fallbacks and missing_key(name)) or malformed(name):
-            raise ConfigError(f"{name} cannot be asked: {fault}.", SET_AGAIN)
+            raise ConfigError(f"{name} cannot be asked: {fault}.", remedy_for(name))
         check_stranger(name)
         if fault := _unknown_provider(name):
             raise ConfigError(f"{name} cannot be asked: {fault}.", NAME_A_PROVIDER)

@@ -196,7 +196,7 @@ def _label(value: JsonValue) -> str:
         return next((item for item in value.values() if isinstance(item, str)), _inner(value))
     if isinstance(value, list):
         return _inner(value)
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if value and isinstance(value, str) else json.dumps(value)
 
 
 def _inner(value: list[JsonValue] | dict[str, JsonValue]) -> str:

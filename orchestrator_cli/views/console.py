@@ -86,7 +86,7 @@ class Console:
         elif isinstance(event.data, RunFinished):
             self._stop()
             if event.data.error:
-                self._show_error(event.data.error)
+                self._show_error(event.data.error, is_fault=event.data.outcome != "interrupted")
         self._say(narrate(event, before, live=self._live is not None, verbose=self._verbose))
 
     def close(self) -> None:
@@ -159,12 +159,13 @@ class Console:
 
     # --- lines
 
-    def _show_error(self, message: str) -> None:
+    def _show_error(self, message: str, *, is_fault: bool = True) -> None:
         if message == self._shown_error:
             return
         self._shown_error = message
         first, *remedy = text.clean(message).strip().split("\n") or [""]
-        self._say([Line("error: ", first, sign_style="bold red"), *(Line("  ", line) for line in remedy)])
+        sign = Line("error: ", first, sign_style="bold red") if is_fault else Line("", first)
+        self._say([sign, *(Line("  ", line) for line in remedy)])
 
     def _say(self, lines: list[Line]) -> None:
         if self._held is not None:

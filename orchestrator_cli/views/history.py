@@ -18,9 +18,9 @@ from orchestrator_cli.values import Remembered, Usage, seconds_between
 from orchestrator_cli.views.envelope import states_of
 from orchestrator_cli.views.graph import plan_diff, plan_lines
 from orchestrator_cli.views.progress import rows_of
-from orchestrator_cli.views.text import columns, counted, duration, one_line, spent
+from orchestrator_cli.views.text import clean, columns, counted, duration, one_line, spent
 
-WIDE = 100
+WIDE, ANSWER_LINES = 100, 40
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ def show_lines(summary: Summary, state: RunState) -> list[str]:
         lines += [f"  {line}" for line in plan_lines(state.plan, states_of(state))]
     lines += _version_lines(state.versions)
     lines += _work_lines(state)
+    lines += _answer_lines(state)
     for asked in summary.approvals:
         lines += ["", f"open question {asked.id} about {asked.what}: {one_line(asked.question, 4 * WIDE)}"]
         lines += [f"  {duration(left)} left to answer"] if (left := left_of(asked.deadline)) else []
@@ -120,6 +121,15 @@ def show_lines(summary: Summary, state: RunState) -> list[str]:
     if summary.state in ("died", "interrupted", "paused", "failed"):
         lines += ["", f"go on with: orch resume {summary.run}"]
     return lines
+
+
+def _answer_lines(state: RunState) -> list[str]:
+    if state.finished is None or not state.finished.answer:
+        return []
+    answer = clean(state.finished.answer).strip().split("\n")
+    more = len(answer) - ANSWER_LINES
+    left_out = [f"  … {counted(more, 'more line')} …"] if more > 0 else []
+    return ["", "answer", *(f"  {line}" for line in answer[:ANSWER_LINES]), *left_out]
 
 
 def _memory_lines(state: RunState) -> list[str]:

@@ -401,7 +401,9 @@ def file_lines(state: RunState) -> list[Line]:
     whole = [one.model_copy(update={"path": f"{root}/{one.path}"}) for one in changes[:MOST_FILES]]
     lines = [_change_line(one, "") for one in whole]
     if (left := len(changes) - len(whole)) > 0:
-        lines.append(Line("", f"  … and {left:,} more files: orch diff {state.run}", "dim"))
+        lines.append(Line("", f"  … and {left:,} more files", "dim"))
+    if lines:
+        lines.append(Line("", "  See the changes: orch diff last. Take them back: orch undo last.", "dim"))
     return lines
 
 
@@ -410,6 +412,4 @@ def _run_finished(fact: events.RunFinished, before: RunState) -> list[Line]:
     lines = [Line(f"{words}  ", f"{duration(fact.seconds)} · {spent(fact.usage)}", sign_style=style)]
     if before.workspace:
         lines.append(Line("log    ", f"{one_line(before.workspace).rstrip('/')}/fileLog.md", "dim", "dim"))
-    if before.url:
-        lines.append(Line("watch  ", one_line(before.url), "dim", "dim"))
     return lines

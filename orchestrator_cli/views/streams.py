@@ -8,7 +8,9 @@ written. A run is every event as a line of JSON, or one JSON object: see `envelo
 import contextlib
 import json
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable
 from io import StringIO
 from typing import Any, TextIO
@@ -39,6 +41,23 @@ def write(stream: TextIO, text: str) -> bool:
             os.close(nowhere)
         return False
     return True
+
+
+def wrapped(lines: Iterable[str], stream: TextIO) -> list[str]:
+    """Lines that a terminal need not break within words; elsewhere they are as they were.
+
+    What follows is indented as the line is, or as its second column if it has one.
+    """
+    if not stream.isatty():
+        return list(lines)
+    width = max(20, shutil.get_terminal_size().columns - 1)
+    found = []
+    for line in lines:
+        begin = len(line) - len(line.lstrip())
+        gap = line.find("  ", begin)
+        column = len(line) - len(line[gap:].lstrip()) if gap > 0 else begin
+        found += textwrap.wrap(line, width, subsequent_indent=" " * min(column, width // 2)) or [line]
+    return found
 
 
 WIDEST = 110

@@ -38,3 +38,10 @@ def test_what_was_pasted_names_nothing(folder: Path) -> None:
 
 def test_a_pasted_name_after_a_typed_sign_counts(folder: Path) -> None:
     assert mentions("look at @a.txt", folder, ["a.txt"]).files == (folder / "a.txt",)
+
+
+def test_what_looks_like_a_file_and_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "chart.png").write_text("x")
+    found = mentions("@chart.png @charts.png? @alice and me@example.org @data/a (@a.b.csv)", tmp_path)
+    assert found.files == (tmp_path / "chart.png",)
+    assert found.missing == ("@charts.png", "@data/a")

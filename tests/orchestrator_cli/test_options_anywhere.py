@@ -188,6 +188,7 @@ def test_options_of_several_levels_conflict(capsys: pytest.CaptureFixture[str]) 
 
 def test_other_faults_of_the_line_are_said_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert "No such command 'biuld'" in refused(["-m", "X", "tools", "biuld"], capsys)
+    assert "orch ask" in refused(["Fix the bug"], capsys)
     assert "Invalid value for '--max-cost'" in refused(["--max-cost", "1", "ask", "--max-cost", "x"], capsys)
 
 

@@ -173,6 +173,8 @@ class ReplSession:
     def _options(self, prompt: str, pasted: Sequence[str] | None) -> PromptOptions:
         """The files that wait for the prompt, and those that it names with @ if it was typed."""
         found = mentions(prompt, self._settings.workspace, pasted) if pasted is not None else NOTHING_NAMED
+        for note in found.notes:
+            self._say(note)
         if found.pasted:
             names = one_line(", ".join(found.pasted), 200)
             self._say(f"note  {names} was pasted and is not attached; /file NAME attaches a file.")

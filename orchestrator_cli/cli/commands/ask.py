@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from orchestrator_cli.cli.detached import arguments_of, check_detach, print_started, start_detached
 from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
 from orchestrator_cli.cli.formats import forms_of_plan, print_formatted
-from orchestrator_cli.cli.mentions import mentions
+from orchestrator_cli.cli.mentions import NOTHING_NAMED, mentions
 from orchestrator_cli.cli.options import (
     AnswerOptions,
     Attach,
@@ -57,6 +57,7 @@ from orchestrator_cli.process_settings import Process
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.values import PromptOptions
+from orchestrator_cli.views.console import Console
 
 app = typer.Typer(rich_markup_mode=None)
 MAX_SCHEMA_BYTES = 1 << 20
@@ -95,7 +96,7 @@ def ask(
             reuse="never" if no_reuse else None,
             **run_flags(limits, permissions),
         )
-        options = options_of(files, prompt, settings)
+        options = options_of(files, prompt, settings, console)
         if detach:
             known = arguments_of(limits, permissions, model=model, max_parallel=max_parallel)
             more = arguments_of(
@@ -120,10 +121,12 @@ def ask(
             run.ask(_read(prompt), options)
 
 
-def options_of(files: FileOptions, prompt: str, settings: Settings) -> PromptOptions:
+def options_of(files: FileOptions, prompt: str, settings: Settings, console: Console) -> PromptOptions:
     """What goes with a prompt; `prompt` is as it was typed, and names files with @."""
-    typed = mentions(prompt, settings.workspace).files if prompt != "-" else ()
-    attach = (*(path.expanduser().absolute() for path in files.attach or ()), *typed)
+    typed = mentions(prompt, settings.workspace) if prompt != "-" else NOTHING_NAMED
+    if typed.missing:
+        console.lines(typed.notes)
+    attach = (*(path.expanduser().absolute() for path in files.attach or ()), *typed.files)
     return PromptOptions(
         attach=tuple(dict.fromkeys(path.absolute() for path in attach)),
         answer_schema=read_schema(files.schema) if files.schema else None,
@@ -213,7 +216,7 @@ def plan(
     attach: Attach = None,
 ) -> None:
     """Show the task graph of a prompt without running it."""
-    with reporting(Output(quiet=True, debug=common.debug)):
+    with reporting(Output(quiet=True, debug=common.debug)) as console:
         settings = run_settings(
             common.workspace,
             asks=common.wanted != "json",
@@ -223,7 +226,7 @@ def plan(
         )
         text = checked_prompt(_read(prompt), settings.home)
         with open_run(settings, [], wants_engine=False) as run:
-            options = options_of(FileOptions(attach=attach), prompt, settings)
+            options = options_of(FileOptions(attach=attach), prompt, settings, console)
             made = plan_prompt(text, run, options=options)
         print_formatted(common, forms_of_plan(text, made))
 

@@ -14,8 +14,9 @@ from orchestrator_cli.cli.commands.config import overridden
 from orchestrator_cli.cli.options import CommonOptions, ModelName, Output, with_options
 from orchestrator_cli.cli.reporting import confirmed, on_terminal, print_lines, reporting, settings_of
 from orchestrator_cli.default_models import FAMILIES, Choice
-from orchestrator_cli.environment import SET_AGAIN, ModelServer
+from orchestrator_cli.environment import ModelServer, is_listed, remedy_for
 from orchestrator_cli.errors import ConfigError, OrchError
+from orchestrator_cli.models.client_errors import NAME_A_PROVIDER
 from orchestrator_cli.models.sources import model_fault
 from orchestrator_cli.settings import Settings, check_user_values, user_file
 from orchestrator_cli.trust import shown_path
@@ -105,7 +106,11 @@ def _best(offered: list[tuple[Choice, str]]) -> Choice:
         if not fault:
             return choice
     choice, fault = offered[0]
-    raise ConfigError(f"{choice.model} cannot be asked: {fault}.", SET_AGAIN)
+    raise ConfigError(f"{choice.model} cannot be asked: {fault}.", _remedy(choice.model))
+
+
+def _remedy(model: str) -> str:
+    return remedy_for(model) if is_listed(model) else NAME_A_PROVIDER
 
 
 def _asked(offered: list[tuple[Choice, str]], console: Console) -> Choice:
@@ -124,7 +129,7 @@ def _asked(offered: list[tuple[Choice, str]], console: Console) -> Choice:
         try:
             check_user_values({"model": choice.model}, user_file())
             if fault := fault or model_fault(choice.model):
-                raise ConfigError(f"{choice.model} cannot be asked: {fault}.", SET_AGAIN)
+                raise ConfigError(f"{choice.model} cannot be asked: {fault}.", _remedy(choice.model))
         except ConfigError as exc:
             console.error(exc)
             continue

@@ -17,6 +17,7 @@ from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.values import Usage
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.progress import rows_of
+from orchestrator_cli.views.streams import wrapped
 
 PLAN = Plan(
     goal="Count words",
@@ -98,7 +99,8 @@ def test_changed_files_are_shown() -> None:
 def test_the_end_says_what_it_took_and_where_to_look() -> None:
     text = shown(STARTED, events.FlowStarted(flow_run="otter", url="http://127.0.0.1:4200/x"), FINISHED)
     assert "done  22 s · 4 calls · 12,345 tokens · $0.0123\n" in text
-    assert text.endswith("log    /w/fileLog.md\nwatch  http://127.0.0.1:4200/x\n")
+    assert text.endswith("log    /w/fileLog.md\n")
+    assert text.count("watch  http://127.0.0.1:4200/x\n") == 1
 
 
 def test_a_model_without_a_price_is_called_unpriced_and_not_free() -> None:
@@ -316,3 +318,22 @@ def test_a_dumb_terminal_gets_plain_lines(tmp_path: Path) -> None:
     assert "\x1b" not in text
     assert "● scan · Find the files" in text
     assert "# Title" in text
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_lines_are_broken_between_words_and_keep_their_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "32")
+    lines = ["short", "  /plan [PROMPT]  draw the plan for a prompt", "x" * 40, ""]
+    assert wrapped(lines, Terminal()) == [
+        "short",
+        "  /plan [PROMPT]  draw the plan",
+        " " * 15 + "for a prompt",
+        "x" * 31,
+        "x" * 9,
+        "",
+    ]
+    assert wrapped(lines, io.StringIO()) == lines
