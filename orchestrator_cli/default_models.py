@@ -112,3 +112,25 @@ def _serves(family: Family, known: Mapping[str, Any], today: date) -> bool:
         # Days in ISO 8601 sort as text.
         and today.isoformat() <= str(known.get("deprecation_date") or "9999")
     )
+
+
+OTHER_NAMES = {
+    "ANTHROPIC_API_KEY": ("ANTHROPIC_AUTH_TOKEN",),
+    "GEMINI_API_KEY": ("GOOGLE_API_KEY",),
+    "OPENROUTER_API_KEY": ("OR_API_KEY",),
+}
+"""Variables that replace a key."""
+
+
+# --- what helps if there is none
+
+THREE_WAYS = (
+    '  1. orch ask -m anthropic/claude-sonnet-4-6 …   (or ORCH_MODEL, or model = "…" in orch.toml)\n'
+    "  2. export a provider's key, such as ANTHROPIC_API_KEY or OPENAI_API_KEY\n"
+    "  3. start a local server: Ollama, llama.cpp, or one named by OPENAI_BASE_URL\n"
+    "Or see it work without a model: orch demo"
+)
+NO_MODEL = f"Let orch look for one and keep it: orch init\nOr set one of three ways:\n{THREE_WAYS}"
+
+
+SET_AGAIN = "Set the variable again, without quotes or line ends, or name another model with -m."

@@ -22,7 +22,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator_cli.default_models import FAMILIES, Choice, default_model, read_list
+from orchestrator_cli.default_models import (
+    FAMILIES,
+    NO_MODEL,
+    OTHER_NAMES,
+    SET_AGAIN,
+    Choice,
+    default_model,
+    read_list,
+)
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.local_servers import LLAMA_CPP, OLLAMA, USUAL, UsualPlace, owners_at, strangers_at
 
@@ -201,34 +209,6 @@ def editor() -> str:
 
 
 # --- finding a model when none is set
-
-THREE_WAYS = (
-    '  1. orch ask -m anthropic/claude-sonnet-4-6 …   (or ORCH_MODEL, or model = "…" in orch.toml)\n'
-    "  2. export a provider's key, such as ANTHROPIC_API_KEY or OPENAI_API_KEY\n"
-    "  3. start a local server: Ollama, llama.cpp, or one named by OPENAI_BASE_URL\n"
-    "Or see it work without a model: orch demo"
-)
-NO_MODEL = f"Let orch look for one and keep it: orch init\nOr set one of three ways:\n{THREE_WAYS}"
-
-
-SET_AGAIN = "Set the variable again, without quotes or line ends, or name another model with -m."
-
-
-def remedy_for(model: str) -> str:
-    """What helps if a model cannot be asked: its key has to be set, or set in another way."""
-    if not missing_key(model):
-        return SET_AGAIN
-    key = next(key for key, family in FAMILIES.items() if family.provider == _provider_of(model))
-    return f"Set it: export {key}=…; or name another model, as -m does and orch init."
-
-
-OTHER_NAMES = {
-    "ANTHROPIC_API_KEY": ("ANTHROPIC_AUTH_TOKEN",),
-    "GEMINI_API_KEY": ("GOOGLE_API_KEY",),
-    "OPENROUTER_API_KEY": ("OR_API_KEY",),
-}
-"""Variables that replace a key."""
-
 
 _COMMON = frozenset({family.provider for family in FAMILIES.values()} | {"ollama_chat", "llamafile"})
 """Providers that are known without LiteLLM's list."""

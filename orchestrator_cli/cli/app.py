@@ -101,8 +101,7 @@ class LazyCommands(OptionsAnywhere):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         self.load(*({args[0]} & COMMANDS.keys()))
         if any(map(str.isspace, args[0])):
-            sys.stderr.write('error: A prompt needs a command before it: orch ask "…"\n')
-            raise typer.Exit(UsageError.exit_code)
+            ctx.fail('A prompt needs a command before it: orch ask "…"')
         return super().resolve_command(ctx, args)
 
     def load(self, *names: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.default_models import SET_AGAIN
 from orchestrator_cli.environment import (
     check_stranger,
     find_model,
@@ -24,7 +25,6 @@ from orchestrator_cli.environment import (
     malformed,
     missing_key,
     network_fault,
-    remedy_for,
     stranger_of,
 )
 from orchestrator_cli.errors import ConfigError, RunFailed
@@ -266,6 +266,14 @@ class ModelSource(Protocol):
 def model_fault(name: str) -> str:
     """Why a model cannot be asked, as far as its provider need not be asked for that; empty for nothing."""
     return missing_key(name) or malformed(name) or stranger_of(name) or _unknown_provider(name)
+
+
+def remedy_for(name: str) -> str:
+    """What helps if a model cannot be asked."""
+    if fault := missing_key(name):
+        key = fault.partition(" ")[0]
+        return f"Set it: export {key}=…; or name another model, as -m does and orch init."
+    return SET_AGAIN
 
 
 def _unknown_provider(name: str) -> str:
