@@ -226,7 +226,7 @@ def test_attach_sees_an_answer_on_the_page(
     assert orch.events("ApprovalGiven")[0]["by"] == "page"
 
 
-@pytest.mark.slow  # two cold processes
+@pytest.mark.thorough  # two cold processes; test_schedules has orch up, and the resume below an answer
 def test_orch_up_goes_on_with_a_run_that_was_answered_on_the_page(
     orch: Orch, endpoint: Endpoint, page: Page, up: Callable[[], Up]
 ) -> None:
