@@ -141,7 +141,7 @@ def test_a_schedule_runs_in_its_folder_until_another_is_accepted(
     serving = up()
     wait_for(lambda: names(orch.workspace) == ["fileLog.md", "ran.txt"])
     swap(orch.workspace, private)
-    wait_for(lambda: "often: not started" in serving.log.read_text())
+    wait_for(lambda: "often does not run" in serving.log.read_text())
     (orch.workspace / "private.csv").write_text("")
     refused = orch("schedule", "run", "often")
     assert (refused.code, "orch schedule accept often" in refused.error) == (2, True)
