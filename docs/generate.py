@@ -24,6 +24,7 @@ from pydantic import BaseModel
 
 from orchestrator_cli import (
     errors,
+    event_settings,
     mcp_settings,
     model_settings,
     notify_settings,
@@ -35,6 +36,7 @@ from orchestrator_cli import (
 from orchestrator_cli.cli.app import app
 from orchestrator_cli.cli.chat import repl
 from orchestrator_cli.default_models import FAMILIES
+from orchestrator_cli.events import KINDS
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.roles import load_roles
 from orchestrator_cli.tools.executed_files import EXECUTES, FOLLOWED
@@ -259,6 +261,18 @@ def notify_fields() -> str:
     return _fields(notify_settings.NotifySettings)
 
 
+def hook_fields() -> str:
+    return _fields(event_settings.Hook)
+
+
+def otel_fields() -> str:
+    return _fields(event_settings.OtelSettings)
+
+
+def kinds() -> str:
+    return ", ".join(f"`{name}`" for name in sorted(KINDS))
+
+
 def _fields(model: type[BaseModel]) -> str:
     said, fields = field_docs(model), model.model_fields.items()
     return table(("field", "default", "what it is"), [(f"`{n}`", _plain(f), said[n]) for n, f in fields])
@@ -351,6 +365,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "process fields": process_fields,
     "mcp fields": mcp_fields,
     "notify fields": notify_fields,
+    "hook fields": hook_fields,
+    "otel fields": otel_fields,
+    "kinds": kinds,
 }
 
 if __name__ == "__main__":

@@ -126,6 +126,15 @@ def prefect_tls() -> ssl.SSLContext:
 
 # --- runs within runs
 
+HOOKED = "ORCH_HOOKED"
+"""Set for the programs that are started at events, so that an `orch` of theirs starts none."""
+
+
+def is_from_a_hook() -> bool:
+    """Whether a program that was started at an event of a run has started this process."""
+    return HOOKED in os.environ
+
+
 _WITHIN = "ORCH_WITHIN"
 
 

@@ -35,6 +35,7 @@ from orchestrator_cli.data_folder import OwnFolder, check_absolute, check_owned,
 from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.durable.places import Places
 from orchestrator_cli.errors import ConfigError
+from orchestrator_cli.event_settings import Hook, OtelSettings
 from orchestrator_cli.mcp_files import USER_FILES, WORKSPACE_FILES, McpFiles, read_mcp_files
 from orchestrator_cli.mcp_settings import McpServer, ServerName
 from orchestrator_cli.model_settings import MemorySettings, ModelId, ModelParameters, RoleModels, RoleName
@@ -203,6 +204,10 @@ class Settings(BaseSettings):
     """The most tokens of a session's conversation in a request; older turns are shortened."""
     notify: UserOnly[NotifySettings] = NotifySettings()
     """When and how you are notified; see docs/notifications.md."""
+    hooks: UserOnly[tuple[Hook, ...]] = ()
+    """Programs of yours that are started at events of a run; see docs/events.md."""
+    otel: UserOnly[OtelSettings] = OtelSettings()
+    """Where spans of runs are sent; see docs/events.md."""
     prefect_api_url: UserOnly[str | None] = Field(default=None, validation_alias="PREFECT_API_URL")
     """A Prefect server of your own; without one, a local one is kept running."""
     prefect_home: UserOnly[OwnFolder | None] = None
