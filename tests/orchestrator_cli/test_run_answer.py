@@ -74,7 +74,14 @@ def test_plan_shows_the_graph_and_runs_nothing(orch: Orch, endpoint: Endpoint) -
 
 
 def test_plan_gives_the_graph_in_other_formats(orch: Orch, endpoint: Endpoint) -> None:
-    starts = {"mermaid": "flowchart", "dot": "digraph", "html": "<!doctype html>", "text": " 1 ", "json": "{"}
+    starts = {
+        "mermaid": "flowchart",
+        "dot": "digraph",
+        "html": "<!doctype html>",
+        "svg": "<svg xmlns=",
+        "text": " 1 ",
+        "json": "{",
+    }
     endpoint.reply = Cast(planner=[plan(coder("build"))] * len(starts))
     for form, start in starts.items():
         assert orch("plan", "--format", form, "Build it.").out.startswith(start)
