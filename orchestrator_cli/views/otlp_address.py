@@ -42,7 +42,9 @@ def otlp_address(endpoint: str, environment: Mapping[str, str]) -> OtlpAddress |
         else:
             url = found.get(f"{prefix}ENDPOINT", "")
     if url:
-        endpoint = url if url.rstrip("/").endswith("/v1/traces") else f"{url.rstrip('/')}/v1/traces"
+        parts = urlsplit(url)
+        path = parts.path.rstrip("/").removesuffix("/v1/traces")
+        endpoint = parts._replace(path=f"{path}/v1/traces").geturl()
     if not endpoint.startswith(("http://", "https://")):
         return None
     pairs = (pair.partition("=") for pair in (variable("HEADERS") or "").split(",") if "=" in pair)

@@ -189,6 +189,7 @@ def test_nothing_is_sent_without_an_address(orch: Orch, endpoint: Endpoint, coll
     [
         ("http://a:1", {"ENDPOINT": "http://b:2"}, "http://a:1/v1/traces"),
         ("http://a:1/v1/traces", {}, "http://a:1/v1/traces"),
+        ("http://a:1/x?key=k", {}, "http://a:1/x/v1/traces?key=k"),
         ("", {"ENDPOINT": "http://b:2/x/"}, "http://b:2/x/v1/traces"),
         ("", {"ENDPOINT": "http://b:2", "TRACES_ENDPOINT": "http://c:3/own"}, "http://c:3/own"),
         ("", {"ENDPOINT": "http://b:2", "PROTOCOL": "grpc"}, None),
