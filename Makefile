@@ -10,7 +10,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types pages bench clean
+.PHONY: help demo test check lint types pages site bench clean
 
 IN := .venv/bin/
 CODE := orchestrator_cli memory toolsmith
@@ -31,6 +31,7 @@ help:
 	@echo 'make check   check style and types, and run the tests unless they have passed'
 	@echo '             on these very files'
 	@echo 'make pages   write the generated parts of README.md and docs/'
+	@echo 'make site    build the pages as a site, in dist/site/'
 	@echo 'make bench   measure, as ratios within one run; ARGS=--large takes minutes more'
 	@echo 'make clean   remove .venv and the caches'
 	@echo
@@ -61,6 +62,9 @@ types: .venv/ready
 
 pages: .venv/ready
 	$(IN)python docs/generate.py
+
+site: .venv/ready
+	$(IN)python docs/build_site.py $(ARGS)
 
 bench: .venv/ready
 	$(IN)python -m benchmarks $(ARGS)

@@ -1,7 +1,8 @@
 """Writes the parts of README.md and docs/*.md that say what the code says: python docs/generate.py [--check]
 
-A part is between `<!-- generated: NAME -->` and `<!-- end -->`. With `--check`, nothing is written and the
-exit code is 1 if a part differs from the code; the tests run it that way.
+A part is between `<!-- generated: NAME -->` and `<!-- end -->`; the pages of docs/commands/ are made whole.
+With `--check`, nothing is written and the exit code is 1 if a part differs from the code; the tests run it
+that way.
 """
 
 import ast
@@ -18,10 +19,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from command_pages import FOLDER, command_links, command_pages
 from pydantic import BaseModel
 
 from orchestrator_cli import (
     errors,
+    event_settings,
     mcp_settings,
     model_settings,
     notify_settings,
@@ -31,7 +34,9 @@ from orchestrator_cli import (
     trust_rules,
 )
 from orchestrator_cli.cli.app import app
+from orchestrator_cli.cli.chat import repl
 from orchestrator_cli.default_models import FAMILIES
+from orchestrator_cli.events import KINDS
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.roles import load_roles
 from orchestrator_cli.tools.executed_files import EXECUTES, FOLLOWED
@@ -47,20 +52,27 @@ PART = re.compile(r"(<!-- generated: ([a-z -]+) -->\n).*?(<!-- end -->)", re.DOT
 
 def main() -> int:
     parts = {name: function() for name, function in PARTS.items()}
-    stale = 0
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    pages = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    wanted: dict[Path, str] = dict.fromkeys(FOLDER.glob("*.md"), "")
+    for path in pages:
         old = path.read_text(encoding="utf-8")
-        new = PART.sub(lambda match: f"{match[1]}{parts[match[2]]}\n{match[3]}", old)
-        if new == old:
-            continue
-        stale += 1
+        wanted[path] = PART.sub(lambda match: f"{match[1]}{parts[match[2]]}\n{match[3]}", old)
+    wanted |= command_pages(pages)
+    stale = [path for path, new in wanted.items() if new != _text(path)]
+    for path in stale:
         if "--check" in sys.argv:
-            sys.stdout.writelines(
-                difflib.unified_diff(*_lines(old, new), f"{path.name}", "what the code says")
-            )
+            both = _lines(_text(path), wanted[path])
+            sys.stdout.writelines(difflib.unified_diff(*both, path.name, "what the code says"))
+        elif wanted[path]:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(wanted[path], encoding="utf-8")
         else:
-            path.write_text(new, encoding="utf-8")
-    return int("--check" in sys.argv and stale > 0)
+            path.unlink()
+    return int("--check" in sys.argv and bool(stale))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _lines(old: str, new: str) -> tuple[list[str], list[str]]:
@@ -174,6 +186,15 @@ def help_text() -> str:
     return f"```\n$ orch --help\n{said.strip()}\n```"
 
 
+def slash_commands() -> str:
+    own = [(f"`{command.usage}`", f"{command.help}") for command in repl.COMMANDS]
+    others = [
+        (f"`/{name} …`", f"{what}; [as on the command line](commands/{name}.md)")
+        for name, what in repl.OF_THE_COMMAND_LINE.items()
+    ]
+    return table(("type", "to"), [*own, *others])
+
+
 def exit_codes() -> str:
     rows = [("0", "done", "")]
     found = sorted(_tree(errors.OrchError), key=lambda cls: cls.exit_code)
@@ -238,6 +259,18 @@ def mcp_fields() -> str:
 
 def notify_fields() -> str:
     return _fields(notify_settings.NotifySettings)
+
+
+def hook_fields() -> str:
+    return _fields(event_settings.Hook)
+
+
+def otel_fields() -> str:
+    return _fields(event_settings.OtelSettings)
+
+
+def kinds() -> str:
+    return ", ".join(f"`{name}`" for name in sorted(KINDS))
 
 
 def _fields(model: type[BaseModel]) -> str:
@@ -319,6 +352,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "folder table": folder_table,
     "modules": modules,
     "help": help_text,
+    "command pages": command_links,
+    "slash commands": slash_commands,
     "exit codes": exit_codes,
     "limits": limits,
     "roles": roles,
@@ -330,6 +365,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "process fields": process_fields,
     "mcp fields": mcp_fields,
     "notify fields": notify_fields,
+    "hook fields": hook_fields,
+    "otel fields": otel_fields,
+    "kinds": kinds,
 }
 
 if __name__ == "__main__":

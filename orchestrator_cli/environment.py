@@ -20,7 +20,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from orchestrator_cli.default_models import (
     FAMILIES,
@@ -32,6 +32,7 @@ from orchestrator_cli.default_models import (
     read_list,
 )
 from orchestrator_cli.errors import ConfigError
+from orchestrator_cli.http_requests import LOOPBACK, urlopen
 from orchestrator_cli.local_servers import LLAMA_CPP, OLLAMA, USUAL, UsualPlace, owners_at, strangers_at
 
 _taken: dict[str, str] = {}
@@ -84,33 +85,6 @@ def spare_loopback_the_proxy() -> None:
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = value
 
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-def urlopen(request: urllib.request.Request | str, timeout: float, tls: ssl.SSLContext | None = None) -> Any:
-    """Open an address; on loopback, without a proxy. Raises `OSError` and `ValueError`.
-
-    Redirects are followed on the same host only, because urllib sends a key along to any.
-    """
-    url = request if isinstance(request, str) else request.full_url
-    direct = urllib.parse.urlsplit(url).hostname in LOOPBACK
-    # urllib does not find ::1 in NO_PROXY.
-    proxies = [urllib.request.ProxyHandler({})] if direct else []
-    context = [urllib.request.HTTPSHandler(context=tls)] if tls else []
-    return urllib.request.build_opener(_SameHost, *context, *proxies).open(request, timeout=timeout)
-
-
-class _SameHost(urllib.request.HTTPRedirectHandler):
-    max_redirections = 3
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        here, there = map(urllib.parse.urlsplit, (req.full_url, newurl))
-        upgraded = (here.scheme, there.scheme) == ("http", "https")
-        if here.hostname != there.hostname or not (upgraded or here[:2] == there[:2]):
-            raise urllib.error.URLError(f"{here.netloc} redirects to {there.netloc}")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
 # --- the user's own Prefect server
 
 
@@ -134,6 +108,15 @@ def prefect_tls() -> ssl.SSLContext:
 
 
 # --- runs within runs
+
+HOOKED = "ORCH_HOOKED"
+"""Set for the programs that are started at events, so that an `orch` of theirs starts none."""
+
+
+def is_from_a_hook() -> bool:
+    """Whether a program that was started at an event of a run has started this process."""
+    return HOOKED in os.environ
+
 
 _WITHIN = "ORCH_WITHIN"
 

@@ -402,6 +402,10 @@ AnyFact = Annotated[
 ]  # fmt: skip
 
 
+KINDS = frozenset(fact.__name__ for fact in Fact.__subclasses__() if fact not in UNWRITTEN)
+"""The kinds of events that are written."""
+
+
 class Event(BaseModel):
     """One fact of a run, numbered from 1 without gaps."""
 

@@ -15,12 +15,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import platformdirs
-from pydantic import (
-    Field,
-    PrivateAttr,
-    ValidationError,
-    field_validator,
-)
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -36,6 +31,7 @@ from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.durable.held_folder import mark_of
 from orchestrator_cli.durable.places import Places
 from orchestrator_cli.errors import ConfigError
+from orchestrator_cli.event_settings import Hook, OtelSettings
 from orchestrator_cli.mcp_files import USER_FILES, WORKSPACE_FILES, McpFiles, read_mcp_files
 from orchestrator_cli.mcp_settings import McpServer, ServerName
 from orchestrator_cli.model_settings import MemorySettings, ModelId, ModelParameters, RoleModels, RoleName
@@ -112,7 +108,6 @@ class Settings(BaseSettings):
     """Models tried in turn when a provider fails."""
     parameters: Asked[dict[RoleName, ModelParameters]] = Field(default_factory=dict)
     """Parameters of a role's requests, such as `{planner = {temperature = 0.2}}`; see docs/models.md."""
-
     vision_models: Free[tuple[ModelId, ...]] = ()
     """Models that see images, of which LiteLLM's list does not say so."""
     transcription_model: Asked[ModelId | None] = None
@@ -121,7 +116,6 @@ class Settings(BaseSettings):
     """The model that speaks answers for `--speak`, such as `openai/tts-1`."""
     speech_voice: Free[str] = "alloy"
     """The voice in which it speaks; which ones there are depends on the model."""
-
     max_parallel: Lower[int] = Field(default=4, ge=1, le=64)
     """The most subtasks that run at once."""
     max_runs: UserOnly[int] = Field(default=12, ge=1, le=1000)
@@ -203,6 +197,10 @@ class Settings(BaseSettings):
     """The most tokens of a session's conversation in a request; older turns are shortened."""
     notify: UserOnly[NotifySettings] = NotifySettings()
     """When and how you are notified; see docs/notifications.md."""
+    hooks: UserOnly[tuple[Hook, ...]] = ()
+    """Programs of yours that are started at events of a run; see docs/events.md."""
+    otel: UserOnly[OtelSettings] = OtelSettings()
+    """Where spans of runs are sent; see docs/events.md."""
     prefect_api_url: UserOnly[str | None] = Field(default=None, validation_alias="PREFECT_API_URL")
     """A Prefect server of your own; without one, a local one is kept running."""
     prefect_home: UserOnly[OwnFolder | None] = None

@@ -9,19 +9,24 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+import typer.main
+from documents import command_pages
 from endpoint import Endpoint
 
 from memory import RUN, Query, Scope, open_store
+from orchestrator_cli.cli.app import COMMANDS, app
 from orchestrator_cli.roles import parse_role
 from orchestrator_cli.settings import load_settings
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
+WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [*WRITTEN, ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/commands/*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEMO = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
 
@@ -77,7 +82,7 @@ def test_every_page_is_linked_from_the_readme():
         reached.add(page)
         links = LINK.findall(page.read_text(encoding="utf-8"))
         waiting += [(page.parent / link.partition("#")[0]).resolve() for link in links if "://" not in link]
-    assert set(ROOT.glob("docs/*.md")) <= reached
+    assert set(ROOT.glob("docs/**/*.md")) <= reached
 
 
 def test_every_make_target_in_the_pages_exists():
@@ -102,6 +107,54 @@ def test_the_example_role_is_valid_and_quoted_in_the_docs():
     text = (ROOT / "examples" / "translator.md").read_text(encoding="utf-8")
     assert parse_role("translator.md", text).agent == "tools"
     assert text in (ROOT / "docs" / "roles-and-tools.md").read_text(encoding="utf-8")
+
+
+EXAMPLES = list(command_pages.examples(WRITTEN))
+
+
+def test_examples_are_found_on_the_pages():
+    assert len(EXAMPLES) > 80
+    assert {one.command for one in EXAMPLES} >= {"ask", "schedule", "undo", "config", "kb", "trust", ""}
+
+
+def refusal(words: tuple[str, ...]) -> str:
+    """Why `orch` does not take these words; empty if it does."""
+    command: Any = typer.main.get_command(app)
+    command.load(*COMMANDS)
+    context, rest = None, list(words)
+    try:
+        while True:
+            context = command.make_context(command.name, rest, parent=context)
+            rest = [*getattr(context, "_protected_args", ()), *context.args]
+            if not rest or not hasattr(command, "resolve_command"):
+                return ""
+            _, command, rest = command.resolve_command(context, rest)
+    except typer.Exit:  # help
+        return ""
+    except Exception as exc:
+        return getattr(exc, "message", "") or type(exc).__name__
+
+
+def test_every_call_on_the_pages_is_one_that_orch_takes():
+    found = [(one.page.name, one.line, refusal(one.words)) for one in EXAMPLES]
+    assert [row for row in found if row[2]] == []
+
+
+@pytest.mark.parametrize("words", [("ask", "--no-such"), ("schedule", "begin"), ("undo",), ("no-such",)])
+def test_a_call_that_orch_does_not_take_is_noticed(words):
+    assert refusal(words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_and_data_on_the_pages_can_be_read(page, tmp_path, monkeypatch):
+    monkeypatch.setenv("ORCH_HOME", str(tmp_path))
+    text = page.read_text(encoding="utf-8")
+    for body in blocks(text, "json"):
+        json.loads(body)
+    for body in blocks(text, "toml"):
+        (tmp_path / "orch.toml").write_text(body, encoding="utf-8")
+        settings = load_settings({}, ROOT)
+        assert tomllib.loads(body).keys() <= settings.model_fields_set
 
 
 # --- what has to be run
@@ -233,3 +286,63 @@ def test_the_python_example_with_a_file_runs(place, endpoint, tmp_path):
 def test_the_example_with_a_view_runs(place, endpoint, tmp_path):
     example = str(ROOT / "examples" / "watch.py")
     assert _python([example, "How many lines?"], place, endpoint, tmp_path) == "One file, one line.\n"
+
+
+@pytest.mark.slow
+def test_the_examples_of_a_library_run_in_their_order(tmp_path):
+    code = "\n".join(blocks((ROOT / "docs" / "memory.md").read_text(encoding="utf-8"), "python"))
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(" ()\n")  # no residue of a text that never was there
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_look_at_a_run(demo, place):
+    (block,) = [block for block in blocks(README, "") if block.startswith("orch diff last")]
+    codes = {}
+    for line in block.splitlines():
+        words = line.partition("#")[0].split()
+        done = subprocess.run(
+            [sys.executable, "-m", "orchestrator_cli", *words[1:]],
+            env=place.env,
+            cwd=place.home / "orch-demo",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        codes[" ".join(words[1:])] = done.returncode
+    assert codes == dict.fromkeys(("diff last", "undo last", "show last", "resume last", "log verify"), 0)
+
+
+@pytest.mark.slow
+def test_the_loop_takes_lines_and_prompts_of_ones_own(place, endpoint, tmp_path):
+    page = (ROOT / "docs" / "loop.md").read_text(encoding="utf-8")
+    (template,) = blocks(page, "markdown")
+    prompts = place.home / "data" / "prompts"
+    prompts.mkdir(parents=True)
+    (prompts / "review.md").write_text(template, encoding="utf-8")
+    (typed,) = [
+        block.strip().removeprefix("> ") for block in blocks(page, "") if block.startswith("> /review")
+    ]
+    (call,) = [one for one in EXAMPLES if one.page.name == "loop.md" and one.line.endswith("prompts.txt")]
+    endpoint.reply = lambda request, n: PLAN
+    env = place.env | {"OPENAI_BASE_URL": endpoint.url, "OPENAI_API_KEY": "none"}
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrator_cli", *call.words],
+        input=f"{typed}\n/help\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+        env=env,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "One file, one line.\n"
+    asked = endpoint.exchanges[0].text
+    assert "Review the file february.csv" in asked
+    assert "february.csv.review.md" in asked
+    assert "/review" in done.stderr

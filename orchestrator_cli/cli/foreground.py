@@ -35,7 +35,7 @@ from orchestrator_cli.values import PromptOptions
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.envelope import Envelope, envelope_of
 from orchestrator_cli.views.filelog import FileLog
-from orchestrator_cli.views.notifications import notifier
+from orchestrator_cli.views.outside import outside_views
 from orchestrator_cli.views.streams import JsonLines
 from orchestrator_cli.workspace import check_folder
 
@@ -169,7 +169,7 @@ class ForegroundRun:
         error: OrchError | None = None
         try:
             views: list[EventView] = [self._file_log(), self.console, envelope]
-            views.append(notifier(self._notified, self.console.lines))
+            views += outside_views(self._notified, self.console.lines)
             if output.stream_json:
                 views.append(JsonLines(sys.stdout))
             result = begin(views)

@@ -33,6 +33,7 @@ def forms_of_run(summary: Summary, state: RunState, found: Sequence[Event]) -> F
         "json": lambda: json.dumps(show_json(summary, state), ensure_ascii=False),
         "mermaid": lambda: mermaid(nodes_of(plans, states_of(state))),
         "dot": lambda: dot(nodes_of(plans, states_of(state))),
+        "svg": lambda: _picture(summary, state, found),
         "html": lambda: _page(summary, state, found),
     }
 
@@ -45,6 +46,7 @@ def forms_of_plan(prompt: str, plan: Plan) -> Forms:
         "json": lambda: plan.model_dump_json(indent=2),
         "mermaid": lambda: mermaid(nodes_of([plan], {})),
         "dot": lambda: dot(nodes_of([plan], {})),
+        "svg": lambda: _picture(Summary.of_plan(prompt), RunState(versions=(Version(plan),)), ()),
         "html": lambda: _page(Summary.of_plan(prompt), RunState(versions=(Version(plan),)), ()),
     }
 
@@ -59,6 +61,12 @@ def _page(summary: Summary, state: RunState, found: Sequence[Event]) -> str:
     return report_page(summary, state, found)
 
 
+def _picture(summary: Summary, state: RunState, found: Sequence[Event]) -> str:
+    from orchestrator_cli.views.report_page import graph_picture
+
+    return graph_picture(summary, state, found)
+
+
 def print_formatted(options: FormatOptions, forms: Forms) -> None:
     """Print a format, or write it as UTF-8 to the file of `--output`, which is replaced.
 
@@ -71,7 +79,7 @@ def print_formatted(options: FormatOptions, forms: Forms) -> None:
     elif form == "json":
         write_line(sys.stdout, text)
     else:
-        write(sys.stdout, _in_letters_of(sys.stdout, text) if form == "html" else text)
+        write(sys.stdout, _in_letters_of(sys.stdout, text) if form in ("html", "svg") else text)
 
 
 def _in_letters_of(stream: TextIO, page: str) -> str:

@@ -35,7 +35,7 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show every step.
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsFormat = Annotated[
-    Literal["text", "tree", "json", "mermaid", "dot", "html"] | None,
+    Literal["text", "tree", "json", "mermaid", "dot", "svg", "html"] | None,
     typer.Option("--format", help="Print it as text (the default), as a tree, or in one of these formats."),
 ]
 OutFile = Annotated[

@@ -19,8 +19,9 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.engine import server
 from orchestrator_cli.engine.local_api import unused_tls
 from orchestrator_cli.engine.outbox import REQUEST_S, send_unsent
-from orchestrator_cli.environment import prefect_headers, prefect_tls, urlopen
+from orchestrator_cli.environment import prefect_headers, prefect_tls
 from orchestrator_cli.errors import ConfigError, OrchError
+from orchestrator_cli.http_requests import urlopen
 
 NOWHERE = "http://127.0.0.1:9/api"
 """An address for Prefect's settings if no server can be started: without one, Prefect starts its own."""

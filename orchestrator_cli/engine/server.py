@@ -41,8 +41,9 @@ from typing import Any
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.durable.locks import LockUnsupported, try_lock
-from orchestrator_cli.environment import is_of_prefect, take_from_libraries, urlopen
+from orchestrator_cli.environment import is_of_prefect, take_from_libraries
 from orchestrator_cli.errors import RunFailed
+from orchestrator_cli.http_requests import urlopen
 
 ADDRESS = "127.0.0.1"
 """Where the server listens, and from where it is asked."""

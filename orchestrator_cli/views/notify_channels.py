@@ -10,16 +10,14 @@ import html
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import RecoverableError
 from orchestrator_cli.notify_settings import NotifySettings
-from orchestrator_cli.subprocesses.command import run_command
 from orchestrator_cli.views.streams import write
 from orchestrator_cli.views.text import one_line
+from orchestrator_cli.views.user_command import CommandFailed, start_command
 
 COMMAND_S = 10.0
 DESKTOP = "notify-send"
@@ -45,14 +43,17 @@ class NotifyAttempt(NamedTuple):
 def channels(notify: NotifySettings) -> Iterator[tuple[str, Callable[[str, str, dict[str, Any]], None]]]:
     """The ways that are set: a name, and a function of title, text and JSON object.
 
-    The function raises `NotifyFailed`, or any error of a library.
+    The function raises `NotifyFailed`, `CommandFailed`, or any error of a library.
     """
     if notify.bell:
         yield "bell", _ring
     if notify.desktop:
         yield "desktop", _show
     if notify.command:
-        yield "command", lambda _title, _text, value: _start(notify.command, json.dumps(value))
+        yield (
+            "command",
+            lambda _title, _text, value: start_command(notify.command, json.dumps(value), COMMAND_S),
+        )
     for number, url in enumerate(notify.urls, start=1):
         address = url.get_secret_value()
         scheme = one_line(address.partition("://")[0], _SCHEME_CHARS) if "://" in address else "no address"
@@ -75,7 +76,7 @@ def send_each(
             way(title, text, value)
         except NotHere as exc:
             failed, is_here = f"notify: {name}: {exc}", False
-        except NotifyFailed as exc:
+        except (NotifyFailed, CommandFailed) as exc:
             failed = f"notify: {name}: {exc}"
         except Exception as exc:  # a library may raise anything, with an address in its message
             failed = f"notify: {name} failed ({type(exc).__name__})"
@@ -106,17 +107,8 @@ def _show(title: str, text: str, _value: dict[str, Any]) -> None:
     if program is None:
         raise NotHere(f"{DESKTOP} is not installed")
     # Some desktops read the text as markup.
-    _start((program, "--app-name=orch", "--", title, html.escape(text, quote=False)), "")
-
-
-def _start(argv: Sequence[str], given: str) -> None:
-    took_long = NotifyFailed(f"it took longer than {COMMAND_S:g} s")
-    with Cancellation().limited(COMMAND_S, lambda: took_long) as cancellation:
-        # In no folder whose files a program could take for its own.
-        ended = run_command(argv, cwd=Path("/"), given=given, env={}, cancellation=cancellation)
-    if ended.code:
-        said = one_line(ended.err, 200)
-        raise NotifyFailed(f"it ended with exit code {ended.code}{': ' if said else ''}{said}")
+    shown = (program, "--app-name=orch", "--", title, html.escape(text, quote=False))
+    start_command(shown, "", COMMAND_S)
 
 
 def _service(address: str) -> Callable[[str, str, dict[str, Any]], None]:

@@ -1,4 +1,4 @@
-"""A run as one page of HTML that needs nothing else: no script, no request, no file beside it.
+"""A run as a page of HTML, and its graph as an SVG, that need nothing else: no script, request or file.
 
 Every text of others is escaped, and its control characters and hidden signs are written out. The answer is
 Markdown, of which HTML, links and images stay text. A Content Security Policy forbids the page everything but
@@ -10,6 +10,7 @@ Not covered: what a browser's extensions add.
 import base64
 import hashlib
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from functools import cache
@@ -56,22 +57,27 @@ NARROW = Grid(columns=2, width=150, gap_x=24, margin=12)
 def report_page(summary: Summary, state: RunState, found: Sequence[Event]) -> str:
     """The page of a run; `found` are all its events, and `state` is what they add up to."""
     report = report_of(summary, state, found)
-    return (
-        _template()
-        .render(
-            report=report,
-            answer=_markdown(report.answer),
-            prompt=report.summary.prompt,
-            drawings={"wide": drawing_of(report.nodes, WIDE), "narrow": drawing_of(report.nodes, NARROW)},
-            steps=path_steps(report.timeline),
-        )
-        .lstrip()
-    )
+    page = _environment().get_template("report.html")
+    return page.render(
+        report=report,
+        answer=_markdown(report.answer),
+        prompt=report.summary.prompt,
+        drawings={"wide": drawing_of(report.nodes, WIDE), "narrow": drawing_of(report.nodes, NARROW)},
+        steps=path_steps(report.timeline),
+    ).lstrip()
+
+
+def graph_picture(summary: Summary, state: RunState, found: Sequence[Event]) -> str:
+    """The graph of that page as an SVG by itself, in its light colours."""
+    report = report_of(summary, state, found)
+    picture = _environment().get_template("graph.svg")
+    return picture.render(report=report, drawing=drawing_of(report.nodes, WIDE)).lstrip()
 
 
 @cache
-def _template() -> jinja2.Template:
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_source),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_finalized,
@@ -82,6 +88,7 @@ def _template() -> jinja2.Template:
     environment.filters.update(
         digest=_digest,
         duration=duration,
+        in_colours=_in_colours,
         label=label,
         lines=_lines,
         counted=counted,
@@ -93,8 +100,11 @@ def _template() -> jinja2.Template:
     environment.globals.update(
         colours=COLOURS, signs=SIGNS, looks=LOOKS, words=WORDS, source_chars=SOURCE_CHARS
     )
-    source = resources.files("orchestrator_cli.views").joinpath("report.html")
-    return environment.from_string(source.read_text(encoding="utf-8"))
+    return environment
+
+
+def _source(name: str) -> str:
+    return resources.files("orchestrator_cli.views").joinpath(name).read_text(encoding="utf-8")
 
 
 def _finalized(value: Any) -> Any:
@@ -108,6 +118,13 @@ def _digest(style: str) -> str:
     """The hash of a style as a Content Security Policy names it."""
     digest = hashlib.sha256(str(style).encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _in_colours(style: str) -> Markup:
+    """A style with the page's light colours in the place of their names, which not every program knows."""
+    light: Any = _environment().get_template("graph.html").module
+    values = dict(re.findall(r"--([a-z-]+): ([^;]+);", light.light()))
+    return Markup(re.sub(r"var\(--([a-z-]+)\)", lambda match: values[match[1]], str(style)))
 
 
 def _lines(title: str, width: int, most: int) -> list[str]:

@@ -43,7 +43,7 @@ from orchestrator_cli.values import PromptOptions, Usage
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import EntryFilter, FileLog, entries_of, markdown_of, select_entries
 from orchestrator_cli.views.graph import plan_lines
-from orchestrator_cli.views.notifications import notifier
+from orchestrator_cli.views.outside import outside_views
 from orchestrator_cli.views.text import one_line, spent
 from orchestrator_cli.views.tools import list_lines
 
@@ -139,7 +139,7 @@ class ReplSession:
 
     def _run(self, text: str, options: PromptOptions, given: Plan | None = None) -> int:
         views: list[EventView] = [self._file_log(), self._console, self._latest]
-        views.append(notifier(self._settings, self._console.lines))
+        views += outside_views(self._settings, self._console.lines)
         try:
             with (
                 open_run(

@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from orchestrator_cli.default_models import read_list, retirement
 from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.engine import server as prefect_server
 from orchestrator_cli.engine.connection import check_server
-from orchestrator_cli.environment import find_model
+from orchestrator_cli.environment import find_model, for_programs
 from orchestrator_cli.errors import ConfigError, OrchError
 from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.plan import FrozenModel
@@ -31,6 +32,9 @@ from orchestrator_cli.settings import Settings, user_file
 from orchestrator_cli.trust import question_lines, refuse
 from orchestrator_cli.views.filelog import check_log
 from orchestrator_cli.views.notify_channels import channels, faults
+from orchestrator_cli.views.otlp_address import otlp_address
+from orchestrator_cli.views.telemetry import is_installed
+from orchestrator_cli.views.text import counted
 from orchestrator_cli.workspace import Workspace
 from toolsmith.sandbox import Backend, Limits
 from toolsmith.sandbox.probe import hint_for, rejected_backends, self_test
@@ -76,6 +80,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("sandbox", lambda: _sandbox(settings)),
         ("memory", lambda: _memory(settings)),
         ("notify", lambda: _notify(settings)),
+        ("events", lambda: _events(settings)),
         ("prefect", lambda: _prefect(settings)),
     ]
     return [_try(name, check) for name, check in checks]
@@ -86,6 +91,21 @@ def _notify(settings: Settings) -> str:
         raise ConfigError(f"{'; '.join(found)}.", "Correct [notify], and try it with: orch notify test")
     names = [name for name, _ in channels(settings.notify)]
     return ", ".join(names) if names else "nothing is set: you are not notified when a run is done"
+
+
+def _events(settings: Settings) -> str:
+    """Whether hooks and spans can work, without anything being started or sent."""
+    commands = [hook.command[0] for hook in settings.hooks]
+    if missing := [name for name in commands if shutil.which(name) is None]:
+        raise ConfigError(f"A hook's program is not there: {missing[0]}.", "Correct [[hooks]].")
+    address = otlp_address(settings.otel.endpoint, for_programs())
+    if address is not None and not is_installed():
+        raise ConfigError(
+            "Spans cannot be sent: the packages of the extra otel are not installed.",
+            "Install orchestrator-cli with the extra otel, or take the address away.",
+        )
+    sent = "no address for spans is set" if address is None else f"spans go to {address.host}"
+    return f"{counted(len(commands), 'hook')}; {sent}"
 
 
 def report_lines(findings: list[Finding]) -> list[str]:

@@ -21,8 +21,8 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.engine import server as prefect_server
 from orchestrator_cli.engine.server import authorization, await_server, ensure_server, running_server
 from orchestrator_cli.engine.serving import IdleWatch
-from orchestrator_cli.environment import urlopen
 from orchestrator_cli.errors import RunFailed
+from orchestrator_cli.http_requests import urlopen
 
 
 @pytest.fixture

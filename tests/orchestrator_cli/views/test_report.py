@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -25,7 +26,7 @@ from orchestrator_cli.views.diagram import nodes_of
 from orchestrator_cli.views.history import Summary
 from orchestrator_cli.views.layout import Grid, drawing_of
 from orchestrator_cli.views.report import report_of
-from orchestrator_cli.views.report_page import report_page
+from orchestrator_cli.views.report_page import graph_picture, report_page
 from orchestrator_cli.views.timeline import timeline_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -339,6 +340,38 @@ def test_a_plan_and_a_run_without_one_have_pages() -> None:
     assert report_page(Summary.of_plan("p"), RunState(), ())
     assert Parts(report_page(Summary.of_plan("p"), state, ())).tags.count("rect") == 6
     assert page_of(at((0, STARTED)))
+
+
+def picture_of(found: list[Event]) -> str:
+    return graph_picture(Summary.of_plan("p"), fold(found), found)
+
+
+def test_the_picture_is_whole_by_itself() -> None:
+    for found in (list(read_journal(DEMO)), hostile_run(), at((0, STARTED))):
+        picture = picture_of(found)
+        root = ElementTree.fromstring(picture)
+        names = {element.tag.partition("}")[2] for element in root.iter()}
+        assert names <= {"svg", "title", "style", "rect", "defs", "marker", "path", "text", "tspan"}
+        assert not [
+            name for element in root.iter() for name in element.attrib if name.startswith(("on", "href"))
+        ]
+        addresses = set(
+            re.findall(r"url\(([^)]*)\)|(https?://[^\"]*)\"", re.sub(r"(?s)<title>.*?</title>", "", picture))
+        )
+        assert addresses <= {("#tip-alone", ""), ("", "http://www.w3.org/2000/svg")}
+        assert "var(" not in picture
+        assert "\x1b" not in picture
+
+
+def test_the_picture_is_the_drawing_of_the_page() -> None:
+    found = list(read_journal(DEMO))
+    picture, page = ElementTree.fromstring(picture_of(found)), page_of(found)
+    space = {"s": "http://www.w3.org/2000/svg"}
+    boxes = [box.get("class") for box in picture.findall("s:svg", space)]
+    assert boxes == re.findall(r'<svg class="(box [^"]*)"', page)[: len(boxes)]
+    assert len(boxes) == len(fold(found).plan.subtasks)
+    paths = [path.get("d") for path in picture.findall("s:path", space)]
+    assert paths == re.findall(r'<path class="arrow" d="([^"]*)"', page)[: len(paths)]
 
 
 def large_run() -> list[Event]:
