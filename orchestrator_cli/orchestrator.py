@@ -408,6 +408,7 @@ def _written(run: Run, stopped: str) -> str:
         reused=run.registry.reused,
         lessons=state.lessons,
         facts=state.facts,
+        remarks=state.remarks,
         schema=state.answer_schema,
         model=run.model,
         on_delta=lambda text: run.emit(events.AnswerDelta(text=text)),

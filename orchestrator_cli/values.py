@@ -50,6 +50,9 @@ class Usage(BaseModel):
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
 
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(**{name: getattr(self, name) - getattr(other, name) for name in Usage.model_fields})
+
 
 def seconds_between(since: datetime, until: datetime) -> float:
     """The seconds from one time to a later one; 0.0 if the clock was set back in between."""

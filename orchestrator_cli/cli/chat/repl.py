@@ -297,7 +297,12 @@ COMMANDS = (
         _Loop.memory,
     ),
     Command("model", "/model [NAME]", "show which model is asked, or ask another from now on", _Loop.model),
-    Command("cost", "/cost", "show the model, the folder, the session and what it has cost", _Loop.cost),
+    Command(
+        "cost",
+        "/cost",
+        "show the model, the folder, the session and what all runs here cost",
+        _Loop.cost,
+    ),
     Command("budget", "/budget [DOLLARS]", "show or set what each prompt may cost", _Loop.budget),
     Command("clear", "/clear", "clear the screen", _Loop.clear),
     Command("help", "/help", "show this list", _Loop.help),
