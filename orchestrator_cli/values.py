@@ -238,7 +238,7 @@ class FileChange(Part):
 
 AnsweredBy = Literal["user", "page", "flag", "settings", "deadline"]
 """Who answered; `page` is the user on Prefect's page, and `deadline` that no one did in time."""
-Outcome = Literal["completed", "failed", "interrupted", "paused", "cancelled"]
+Outcome = Literal["completed", "failed", "interrupted", "paused", "cancelled", "planned"]
 """How a run ended."""
 Asked = Literal[
     "plan", "tools", "network", "secrets", "packages", "writes", "executes", "effects", "sandbox",

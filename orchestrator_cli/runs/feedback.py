@@ -35,9 +35,9 @@ def give_feedback(
     reason = scrub(" ".join(why.split()))[:WHY_CHARS]
     with run_lock(where.folder):
         state = fold(where.events())
-        if state.finished is None:
+        if state.finished is None or state.finished.outcome == "planned":
             raise UsageError(
-                f"Run {where.run} has not ended.",
+                f"Run {where.run} has not {'run' if state.finished else 'ended'}.",
                 f"Resume it first: orch resume {where.run}; or end it: orch cancel {where.run}",
             )
         stream = EventStream(where.run, where.journal, views(), state=state)
