@@ -91,6 +91,8 @@ def run_record(
     template: Template | None = None,
     fingerprint: str = "",
     from_web: bool = False,
+    wished: bool = False,
+    undone: bool = False,
     feedback: JsonValue = None,
     created: datetime | None = None,
     trust: Trust = "own",
@@ -108,12 +110,16 @@ def run_record(
         template: the plan in a reusable form; left out if it contains anything that looks like a secret.
         fingerprint: equal for plans that do the same work (see `templates`).
         from_web: whether the record may repeat what the web said.
+        wished: whether the plan has what the user asked for while the run went on.
+        undone: whether the user has undone it (see `learning`).
         feedback: the user's vote (see `learning`).
     """
     optional: dict[str, JsonValue] = {
         "reason": truncate(scrub(reason), _REASON_CHARS, rstrip=True),
         "mark": fingerprint,
         "from_web": from_web,
+        "wished": wished,
+        "undone": undone,
         "feedback": feedback,
     }
     if template is not None and scrub(text := json.dumps(template.plan, ensure_ascii=False)) == text:

@@ -2,7 +2,8 @@
 
 A run's verdict is the user's vote, or else what its own checks say: "good" if it was done without a failure
 and with at most one revision, "bad" if it failed or was revised again and again, "mixed" in between. A run
-that was stopped from outside (a limit, a provider, the user) has no verdict: it is "open".
+that was stopped from outside (a limit, a provider, the user) has no verdict: it is "open". So is one that the
+user has undone.
 
 Successes count for all runs with the same prompt pattern and plan signature (see `templates`); failures only
 for runs whose plans also have the same fingerprint, because another plan may have failed for its own wording.
@@ -10,7 +11,7 @@ The certainty of success is the lower bound of Wilson's interval over these verd
 verdicts of checks, and all verdicts lose half of their weight in `HALF_LIFE`.
 
 A plan is reused without asking a planner once that bound reaches `REUSE_FLOOR`: after one good vote, or two
-good verdicts of checks; and never while its latest verdict is bad.
+good verdicts of checks; and never while its latest verdict is bad, or it was undone since.
 
 What came from the web decides nothing until the user calls the run good: see `withheld`. A record that
 others wrote (`Record.is_own` is false) has no vote, track record, lesson or plan to reuse, whatever it says.
@@ -60,7 +61,7 @@ class TrackRecord:
     """The lower bound of the rate of success, and of failure below."""
     failure: float = 0.0
     last: Verdict = "open"
-    """The latest verdict that is not open."""
+    """The latest verdict that is not open, or "open" if that run was undone."""
     runs: int = 0
     """How many runs count for it."""
 
@@ -89,7 +90,7 @@ def verdict_of(data: Mapping[str, Any]) -> Verdict:
 def _checked(data: Mapping[str, Any]) -> Verdict:
     """The verdict of the run's own checks."""
     revisions = int(data.get("revisions") or 0)
-    if data.get("outcome") == "stopped":
+    if data.get("outcome") == "stopped" or data.get("undone"):
         return "open"
     if data.get("outcome") != "completed" or revisions >= MANY_REVISIONS:
         return "bad"
@@ -181,7 +182,7 @@ def track_records(records: Iterable[Record], now: datetime) -> dict[Group, Track
     found = {}
     for group, members in groups.items():
         good, bad = successes[group[:2]], sum(_weights(record, now)[1] for record in members)
-        decided = [record for record in members if verdict_of(record.data) != "open"]
+        decided = [one for one in members if verdict_of(one.data) != "open" or one.data.get("undone")]
         last = verdict_of(max(decided, key=_verdict_time).data) if decided else "open"
         success, failure = (wilson_interval(rate, good + bad)[0] for rate in (good, bad))
         found[group] = TrackRecord(success, failure, last, runs[group[:2]])
@@ -233,6 +234,11 @@ def with_vote(record: Record, vote: Vote, why: str, at: datetime) -> Record:
     """The record of a run with the user's vote, which replaces an earlier one."""
     feedback: dict[str, JsonValue] = {"vote": vote, "why": why, "time": at.astimezone(UTC).isoformat()}
     return record.model_copy(update={"data": record.data | {"feedback": feedback}})
+
+
+def as_undone(record: Record) -> Record:
+    """The record of a run that the user has undone."""
+    return record.model_copy(update={"data": record.data | {"undone": True}})
 
 
 def tokens(text: str) -> int:

@@ -99,6 +99,10 @@ class RecalledRun(BaseModel):
     why: str = ""
     reason: str = ""
     """Why the run failed."""
+    wished: bool = False
+    """Whether its plan has what the user asked for while it ran."""
+    undone: bool = False
+    """Whether the user has undone it."""
 
     @property
     def is_warning(self) -> bool:
@@ -308,6 +312,8 @@ def _run(record: Record, score: float, results: Mapping[Group, TrackRecord]) -> 
         why=why_of(data),
         reason=str(data.get("reason") or ""),
         lesson=str(data.get("lesson") or ""),
+        wished=bool(data.get("wished")),
+        undone=bool(data.get("undone")),
         **{name: data[name] for name in _STORED},
     )
 

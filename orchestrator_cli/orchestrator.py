@@ -44,7 +44,7 @@ from orchestrator_cli.planning.data_answer import check_schema
 from orchestrator_cli.planning.planner import NOTHING_SAID, PlannerContext, make_plan
 from orchestrator_cli.planning.routing import route
 from orchestrator_cli.recall.run_memory import uses_of
-from orchestrator_cli.run_errors import as_orch_error, outcome_of, remembered_as
+from orchestrator_cli.run_errors import as_orch_error, end_of_plan, outcome_of, remembered_as
 from orchestrator_cli.state import RunState
 from orchestrator_cli.values import Conversation, PromptOptions, Usage
 
@@ -136,9 +136,17 @@ def plan_prompt(
     conversation: Conversation = NOTHING_SAID,
     options: PromptOptions = NO_OPTIONS,
 ) -> Plan:
-    """Only the plan: recalled, written and validated, but not run and not remembered."""
+    """Only the plan: recalled, written and validated, and not remembered. `resume_run` runs it."""
     begin(prompt, run, conversation, options)
-    plan(run, _Work(run))
+    work, error = _Work(run), None
+    try:
+        plan(run, work)
+    except BaseException as exc:
+        error = exc
+        raise
+    finally:
+        with suppress(StorageFault, HomeReplaced):
+            run.emit(_finished(run, work, work.seconds).model_copy(update=end_of_plan(error)))
     return run.state.plan
 
 
@@ -313,7 +321,6 @@ def execute(run: Run, work: _Work) -> None:
     if not has_work(run.state, run.settings):
         return
     paused: list[ApprovalNeeded] = []
-
     artifacts = Artifacts(partial(run.flow_run.outbox.put, ARTIFACTS))
 
     def opened(flow_run: str, url: str) -> None:
@@ -380,8 +387,7 @@ def answer(run: Run, work: _Work) -> RunResult:
         )
         run.emit(events.AnswerDelta(text=work.answer))
     work.error = shortfall = cut or shortfall_of(run.state) or unwritten
-    state = run.state
-    return RunResult(run.id, work.answer, state.plan, shortfall, run.usage, work.seconds)
+    return RunResult(run.id, work.answer, run.state.plan, shortfall, run.usage, work.seconds)
 
 
 def _spoken(result: RunResult, run: Run, work: _Work, file: Path) -> RunResult:
@@ -408,6 +414,7 @@ def _written(run: Run, stopped: str) -> str:
         reused=run.registry.reused,
         lessons=state.lessons,
         facts=state.facts,
+        remarks=state.remarks,
         schema=state.answer_schema,
         model=run.model,
         on_delta=lambda text: run.emit(events.AnswerDelta(text=text)),

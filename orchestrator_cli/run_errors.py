@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from orchestrator_cli.approvals.broker import how_to_answer
 from orchestrator_cli.errors import (
@@ -42,6 +43,16 @@ def outcome_of(error: OrchError | None) -> Outcome:
         case Interrupted():
             return "interrupted"
     return "failed"
+
+
+def end_of_plan(error: BaseException | None) -> dict[str, Any]:
+    """What `RunFinished` says of a run that was only to be planned, and ended with this error or none."""
+    if error is None:
+        return {"outcome": "planned"}
+    if isinstance(error, KeyboardInterrupt):
+        error = Interrupted("Interrupted.")
+    known = error if isinstance(error, OrchError) else RunFailed(f"{type(error).__name__}: {error}")
+    return {"outcome": outcome_of(known), "error": str(known), "exit_code": known.exit_code}
 
 
 def as_orch_error(exc: BaseException, run: str, asked: Sequence[ApprovalAsked] = ()) -> OrchError:

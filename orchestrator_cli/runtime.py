@@ -30,6 +30,7 @@ from orchestrator_cli.execution.resume import check_resumable
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.execution.time_limit import time_limit
 from orchestrator_cli.execution.tool_registry import ToolRegistry
+from orchestrator_cli.journal.followed_runs import follow
 from orchestrator_cli.journal.journal import CatchesUp, EventStream, EventView, read_journal, run_lock
 from orchestrator_cli.journal.redaction import RedactedModel, Redactor
 from orchestrator_cli.mcp_client.servers import Servers
@@ -230,6 +231,7 @@ def _open_record(
     """The run's lock, journal and state. Raises `UsageError` if it is taken or cannot be resumed."""
     folder, masks, views = settings.home / "runs" / run, Redactor(), list(views)
     closing.enter_context(run_lock(folder))
+    follow(folder / "journal.jsonl")
     if not is_resumed and not RUN_ID.fullmatch(run):
         raise UsageError(f"{run} is not the id of a run.")
     if not is_resumed and (folder / "journal.jsonl").exists():

@@ -50,6 +50,9 @@ class Usage(BaseModel):
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})
 
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(**{name: getattr(self, name) - getattr(other, name) for name in Usage.model_fields})
+
 
 def seconds_between(since: datetime, until: datetime) -> float:
     """The seconds from one time to a later one; 0.0 if the clock was set back in between."""
@@ -235,7 +238,7 @@ class FileChange(Part):
 
 AnsweredBy = Literal["user", "page", "flag", "settings", "deadline"]
 """Who answered; `page` is the user on Prefect's page, and `deadline` that no one did in time."""
-Outcome = Literal["completed", "failed", "interrupted", "paused", "cancelled"]
+Outcome = Literal["completed", "failed", "interrupted", "paused", "cancelled", "planned"]
 """How a run ended."""
 Asked = Literal[
     "plan", "tools", "network", "secrets", "packages", "writes", "executes", "effects", "sandbox",

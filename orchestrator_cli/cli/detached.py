@@ -17,6 +17,7 @@ from orchestrator_cli.cli.reporting import print_lines
 from orchestrator_cli.errors import ApprovalNeeded, Interrupted, RunFailed, UsageError
 from orchestrator_cli.events import Event, RunFinished
 from orchestrator_cli.journal.follow import JournalFollower
+from orchestrator_cli.journal.followed_runs import follow
 from orchestrator_cli.journal.journal import EventView, lock_owner
 from orchestrator_cli.runs.background import BackgroundRun, await_beginning, begin, go_on, journal_size
 from orchestrator_cli.runs.find import PastRun
@@ -157,6 +158,7 @@ def attach(past: PastRun, settings: Settings, console: Console, output: Output) 
     A run that pauses goes on in the background as soon as its questions are answered. Raises `typer.Exit`
     with the run's exit code; `ApprovalNeeded` if it waits and no person is here; `RunFailed` if it has died.
     """
+    follow(past.journal)
     envelope = Envelope()
     views: list[EventView] = [console, envelope]
     if output.stream_json:

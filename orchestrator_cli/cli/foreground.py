@@ -109,10 +109,10 @@ class ForegroundRun:
                 except Interrupted:
                     raise  # A user who wants to leave does not wait for what is to be remembered.
                 except OrchError:
-                    session.failed(opened.masks(text), opened.usage)
+                    session.failed(opened.masks(opened.state.said or text), opened.usage)
                     raise
-                texts = opened.masks(text), opened.masks(result.plan), opened.masks(result.answer)
-            session.add(exchange_of(result.run, *texts, ()), result.usage)
+                exchange = exchange_of(opened.state, result.answer, opened.masks)
+            session.add(exchange, result.usage)
             return result
 
         try:

@@ -126,6 +126,13 @@ RunName = Annotated[
     str,
     typer.Argument(metavar="RUN", help="The run's id, the end of it, or `last`: the newest in this folder."),
 ]
+ChangedRunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="The run's id, the end of it, or `last`: the newest in this folder that changed files.",
+    ),
+]
 
 # --- sets of options
 

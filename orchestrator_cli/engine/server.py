@@ -1,14 +1,13 @@
 """One local Prefect server per home: started on demand, shared by concurrent and later runs of one user.
 
-A run that finds no server opens the server's port, passes the open socket and the held lock to a
-new process, and writes down its address. So the address is known at once, requests wait in the
-socket until the server is up, two runs never start two servers, and a dead server releases its
-lock. The server stops by itself after a set time without requests.
+A run that finds no server opens the server's port, passes the open socket and the held lock to a new process,
+and writes down its address. So requests wait in the socket until the server is up, two runs never start two
+servers, and a dead server releases its lock. It stops by itself after a set time without requests.
 
-Any user of the machine can connect to a port. So each server has a password of its own, which it
-gets in its environment, and which is in `server.json`, a file that only its owner can read. Each
-run reserves the server's port (`_reserve`), so that its requests cannot reach another user's
-process, even if the server has died and someone is waiting to bind its port.
+Any user of the machine can connect to a port. So each server has a password of its own, which it gets in its
+environment, and which is in `server.json`, a file that only its owner can read. Each run reserves the
+server's port (`_reserve`), so that its requests cannot reach another user's process, even if the server has
+died and someone is waiting to bind its port.
 
 A browser keeps what a page leaves behind, such as a service worker, for the next server at the same
 address. So each server has a random host name below `localhost` for browsers, which they resolve to

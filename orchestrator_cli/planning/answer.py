@@ -39,11 +39,14 @@ def write_answer(
     lessons: Sequence[str],
     stopped: str = "",
     facts: Sequence[str] = (),
+    remarks: Sequence[str] = (),
     schema: Mapping[str, JsonValue] | None = None,
     model: Model,
     on_delta: Callable[[str], None],
 ) -> str:
     """The answer, in Markdown. No model is asked if `plain_answer` has one, or if nothing was done.
+
+    After a remark a model is asked even then: it may be about the answer itself.
 
     With a `schema`, the answer is a JSON value that satisfies it, on one line.
 
@@ -53,18 +56,18 @@ def write_answer(
         lessons: the reasons of the patches.
         stopped: why the work ended before its end.
         facts: what is remembered of the user.
+        remarks: what the user said while the run went on.
 
     Raises `ReplyUnusable`, `AnswerMisfit` with a schema, and what `Model.complete` raises.
     """
-    if schema is not None:
-        if (value := value_of_plan(plan, results, schema)) is not None:
-            plain: str | None = json.dumps(value[0], ensure_ascii=False)
-        else:
-            plain = None
-    elif stopped and not results:
+    plain: str | None = None
+    if schema is None and stopped and not results:
         plain = list_results(plan, states=states, results=results, failures=failures, why=stopped)
-    else:
-        plain = None if stopped else plain_answer(prompt, plan, results)
+    elif schema is not None and not remarks:
+        value = value_of_plan(plan, results, schema)
+        plain = json.dumps(value[0], ensure_ascii=False) if value is not None else None
+    elif schema is None and not stopped and not remarks:
+        plain = plain_answer(prompt, plan, results)
     if plain is not None:
         on_delta(plain)
         return plain
@@ -88,6 +91,7 @@ def write_answer(
                 "answer_request",
                 prompt=prompt,
                 facts=facts,
+                remarks=remarks,
                 results=rows,
                 made=made,
                 reused=reused,

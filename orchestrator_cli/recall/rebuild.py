@@ -94,7 +94,7 @@ def _add_exchange(state: RunState, memory: Memory, forgotten: Collection[UUID]) 
         return None
     if memory.get([ident], scope, at="ever"):
         return False
-    exchange = exchange_of(state.run, state.prompt, state.plan, state.finished.answer, state.files)
+    exchange = exchange_of(state, state.finished.answer, Redactor())
     time = state.latest or state.now
     save_exchange(memory, session, exchange.model_copy(update={"time": time}), scope)
     return True

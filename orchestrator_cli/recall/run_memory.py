@@ -205,7 +205,6 @@ class RunMemory:
             used: the built tools that it made or took from the library.
             files: those of the workspace when it was planned; None if its plan is not to be used again.
         """
-        prompt = self.masks(state.prompt)
         networked = [tool.name for tool in used if tool.spec.network]
         outside = bool(state.occasion) or reads_outside(
             (*state.earlier, state.plan), planner_context, networked
@@ -221,9 +220,7 @@ class RunMemory:
                         run = run.model_copy(update={"data": run.data | {"feedback": said_of_it}})
                     memory.add([run, *(_tool_record(memory, tool, state.prompt) for tool in used)])
                     if session:
-                        plan, said = self.masks(state.plan), self.masks(answer)
-                        exchange = exchange_of(state.run, prompt, plan, said, state.files)
-                        save_exchange(memory, session, exchange, self.scope)
+                        save_exchange(memory, session, exchange_of(state, answer, self.masks), self.scope)
             except MemoryBusy:
                 # What a tool has served can only be added to what is read. The run itself can wait.
                 self.store.add([run])
@@ -269,7 +266,8 @@ def record_of(
     failed = [f"{n}: {why}" for n, why in state.failures.items() if state.state_of(n) == "failed"]
     done = all(state.state_of(name) in ("done", "skipped") for name in state.plan.ids)
     template: Template | None = None
-    if outcome == "completed" and files is not None and done and not state.stranded:
+    usable = done and not state.stranded and not state.is_wished
+    if outcome == "completed" and files is not None and usable:
         template = template_of(rows, prompt, files)
     return run_record(
         run=state.run,
@@ -278,16 +276,18 @@ def record_of(
         answer=masks(answer),
         plan=masks(plan_record(state)),
         scope=Scope(),
-        revisions=state.revisions,
+        revisions=len(state.own_lessons),
         calls=state.usage.calls,
         cost=None if state.usage.unpriced else state.usage.cost,
         seconds=seconds,
-        lesson=masks(" ".join(state.lessons)),
+        lesson=masks(" ".join(state.own_lessons)),
         # The words of a failure may be those of a page.
         reason="" if reads_outside else masks("; ".join(failed)),
         template=template,
         fingerprint=plan_fingerprint(rows, prompt),
         from_web=reads_outside and state.revisions > 0,
+        wished=state.is_wished,
+        undone=state.undone,
         created=ended,
     )
 
@@ -321,7 +321,7 @@ def uses_of(recalled: RecallResult) -> tuple[Remembered, ...]:
 
 def _reason(run: RecalledRun) -> str:
     if run.vote is None:
-        return run.reason
+        return run.reason or ("you undid it" if run.undone else "")
     return f"you called it {run.vote}" + (f": {run.why}" if run.why else "")
 
 

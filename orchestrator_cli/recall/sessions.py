@@ -4,14 +4,15 @@ Conversations are stored by `memory.sessions`.
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from memory import Memory, Scope, scrub
 from memory.sessions import Exchange, SessionSummary, compact, is_session_name, list_sessions
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.plan import Plan
+from orchestrator_cli.journal.redaction import Redactor
+from orchestrator_cli.state import RunState
 from orchestrator_cli.values import Conversation, Turn
 
 
@@ -46,13 +47,17 @@ def latest_session(memory: Memory, scope: Scope) -> SessionSummary:
     return found[0]
 
 
-def exchange_of(run: str, prompt: str, plan: Plan, answer: str, files: Iterable[str]) -> Exchange:
-    """A run as an exchange of its session, without anything that looks like a secret."""
+def exchange_of(state: RunState, answer: str, masks: Redactor) -> Exchange:
+    """A run that has a plan as an exchange of its session, without anything that looks like a secret.
+
+    What the user said while it ran belongs to the prompt.
+    """
+    plan = masks(state.plan)
     return Exchange(
-        run=run,
-        prompt=scrub(prompt),
-        answer=scrub(answer),
-        files=tuple(sorted(files)),
+        run=state.run,
+        prompt=scrub(masks(state.said)),
+        answer=scrub(masks(answer)),
+        files=tuple(sorted(state.files)),
         plan=tuple(scrub(f"{task.id} ({task.kind}): {task.title}") for task in plan.subtasks),
         own=all(task.kind == "answer" for task in plan.subtasks),
     )

@@ -16,6 +16,7 @@ from typing import IO
 from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.durable.files import make_folders, read_regular, write_atomic
 from orchestrator_cli.errors import OrchError, RunFailed
+from orchestrator_cli.journal.followed_runs import follow
 from orchestrator_cli.journal.journal import lock_owner
 from orchestrator_cli.notify_settings import NotifyEvent
 from orchestrator_cli.plan import FrozenModel
@@ -125,6 +126,7 @@ def write_background(past: PastRun, about: BackgroundRun) -> None:
 
 def _process(past: PastRun, command: Sequence[str], given: IO[bytes] | int) -> "subprocess.Popen[bytes]":
     argv = [sys.executable, "-P", "-m", "orchestrator_cli", *command, "-C", str(past.root)]
+    follow(past.journal)
     with (past.folder / OUTPUT).open("wb") as output:
         return subprocess.Popen(argv, stdin=given, stdout=output, stderr=output, start_new_session=True)
 

@@ -1,16 +1,17 @@
 """The user's feedback on a run: written to its journal and `fileLog.md`, then to memory.
 
-The journal comes first, so that a vote is not lost if memory fails; voting again then updates memory.
-The last vote counts. Not covered: a run without a memory record, such as an interrupted one; its
-vote is only written down.
+Memory knows of an undo too. The journal comes first, so that a vote is not lost if memory fails; voting again
+then updates memory. The last vote counts.
+
+Not covered: a run without a memory record, such as an interrupted one; its vote is only written down.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
-from memory import MemoryFault, MemoryStore, Scope, record_id, scrub
-from memory.learning import template_in, with_vote
+from memory import MemoryFault, MemoryStore, Record, Scope, record_id, scrub
+from memory.learning import as_undone, template_in, with_vote
 from memory.records import RUN
 from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError
@@ -34,9 +35,9 @@ def give_feedback(
     reason = scrub(" ".join(why.split()))[:WHY_CHARS]
     with run_lock(where.folder):
         state = fold(where.events())
-        if state.finished is None:
+        if state.finished is None or state.finished.outcome == "planned":
             raise UsageError(
-                f"Run {where.run} has not ended.",
+                f"Run {where.run} has not {'run' if state.finished else 'ended'}.",
                 f"Resume it first: orch resume {where.run}; or end it: orch cancel {where.run}",
             )
         stream = EventStream(where.run, where.journal, views(), state=state)
@@ -47,12 +48,24 @@ def give_feedback(
     return _learn(where.run, vote, reason, memory)
 
 
-def _learn(run: str, vote: Vote, why: str, memory: MemoryStore) -> str:
+def learn_undo(where: PastRun, memory: MemoryStore) -> None:
+    """Have memory know that a run was undone, however often that is said. Raises `MemoryFault`."""
+    _change(where.run, as_undone, memory)
+
+
+def _change(run: str, change: Callable[[Record], Record], memory: MemoryStore) -> Sequence[Record]:
+    """The user's own records of a run, before the change."""
     scope = Scope()
+    with memory.opened() as turn:
+        known = [r for r in turn.get([record_id(scope, RUN, run)], scope) if r.is_own]
+        turn.add([change(record) for record in known])
+    return known
+
+
+def _learn(run: str, vote: Vote, why: str, memory: MemoryStore) -> str:
+    now = datetime.now(UTC)
     try:
-        with memory.opened() as turn:
-            known = [r for r in turn.get([record_id(scope, RUN, run)], scope) if r.is_own]
-            turn.add([with_vote(record, vote, why, datetime.now(UTC)) for record in known])
+        known = _change(run, lambda record: with_vote(record, vote, why, now), memory)
     except MemoryFault as exc:
         return f"Run {run} is called {vote} in its journal, but memory could not be updated: {exc}"
     if not known:

@@ -9,9 +9,8 @@ import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from orchestrator_cli import events
 from orchestrator_cli.durable.files import read_records
@@ -29,7 +28,7 @@ LAST = "last"
 DEMO = "demo"
 """The folder in `home` that is the home of `orch demo`."""
 
-Status = Literal["running", "paused", "died", "interrupted", "failed", "completed", "cancelled"]
+Status = Literal["running", "paused", "died", "interrupted", "failed", "completed", "cancelled", "planned"]
 
 
 @dataclass(frozen=True)
@@ -59,24 +58,14 @@ class PastRun:
         return list(read_journal(self.journal))
 
 
-def find_run(settings: Settings, name: str, *, changed: bool = False) -> PastRun:
+def find_run(settings: Settings, name: str) -> PastRun:
     """A run by its id, the end of its id, or `last` for the newest of this workspace.
 
-    With `changed`, `last` is the newest that has changed files, if there is one.
     Includes the runs of `orch demo`, which has a home of its own. Raises `UsageError`.
     """
     paths = journals_of(settings)
     if name == LAST:
-        root = settings.workspace.resolve()
-        here = (run for path in paths if (run := past_run(path)) and run.root == root)
-        newest = next(here, None)
-        if newest is not None and changed:
-            return next((run for run in chain([newest], here) if run.history.records()), newest)
-        if newest is None:
-            raise UsageError(
-                f"No run has worked on {root}.", "Name its workspace with -C, or the run by its id."
-            )
-        return newest
+        return next(_here(settings))
     matching = [path for path in paths if path.parent.name.endswith(name)] if name else []
     exact = [path for path in matching if path.parent.name == name]
     found = [past_run(path) for path in exact or matching]
@@ -87,6 +76,38 @@ def find_run(settings: Settings, name: str, *, changed: bool = False) -> PastRun
             f"List them with: orch runs --all; `{LAST}` is the newest of a workspace.",
         )
     return found[0]
+
+
+class ChangedRun(NamedTuple):
+    past: PastRun
+    newer: int
+    """How many runs of its workspace began later, and have changed no files."""
+
+
+def last_changed(settings: Settings) -> ChangedRun:
+    """The newest run of this workspace that has changed files; the newest of all if none has.
+
+    Raises `UsageError` if there is none.
+    """
+    newest = None
+    for newer, past in enumerate(_here(settings)):
+        newest = newest or past
+        if past.history.records():
+            return ChangedRun(past, newer)
+    assert newest is not None
+    return ChangedRun(newest, 0)
+
+
+def _here(settings: Settings) -> Iterator[PastRun]:
+    """The runs of this workspace, newest first. Raises `UsageError` if there is none."""
+    root, found = settings.workspace.resolve(), False
+    for path in journals_of(settings):
+        past = past_run(path)
+        if past is not None and past.root == root:
+            found = True
+            yield past
+    if not found:
+        raise UsageError(f"No run has worked on {root}.", "Name its workspace with -C, or the run by its id.")
 
 
 def journals_of(settings: Settings) -> list[Path]:

@@ -1,9 +1,9 @@
 """Removing runs of the past: their journals, and what undo would need.
 
-Only a run that is over is removed: it was completed or cancelled, or it failed. One that was interrupted or
-waits for a person stays. What is in the workspace, with `fileLog.md`, what memory learned and Prefect's page
-stay as they are; the run cannot be shown, undone or forked any more, and `orch log verify` checks its entries
-by their chain only.
+Only a run that is over is removed: it was completed or cancelled, it failed, or it was only planned. One that
+was interrupted or waits for a person stays. What is in the workspace, with `fileLog.md`, what memory learned
+and Prefect's page stay as they are; the run cannot be shown, undone or forked any more, and `orch log verify`
+checks its entries by their chain only.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from orchestrator_cli.journal.journal import run_lock
 from orchestrator_cli.runs.find import PastRun, look_at, past_run
 from toolsmith.sandbox.removal import remove
 
-OVER = ("completed", "cancelled", "failed")
+OVER = ("completed", "cancelled", "failed", "planned")
 DAILY = timedelta(days=1)
 _GOING = ".removed-"
 """Begins the name of a folder that is being removed, so that nothing takes it for a run."""

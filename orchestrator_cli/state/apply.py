@@ -92,6 +92,7 @@ def _change(fact: events.Fact, state: RunState) -> RunState:  # noqa: C901 - a c
         case events.ApprovalAsked():
             return replace(state, asked={**state.asked, fact.id: fact})
         case events.Remarked():
+            state = replace(state, remarks=(*state.remarks, fact.text))
             return _caused(state, Cause(subtask="", what="the user said", text=fact.text))
         case events.EffectBegun():
             return replace(state, effects={**state.effects, fact.key: fact})
@@ -192,11 +193,12 @@ def _with_newest(state: RunState, plan: Plan) -> RunState:
 def _plan_revised(fact: events.PlanRevised, state: RunState) -> RunState:
     settled = _settled(state, fact)
     answered = {cause.subtask for cause in settled if cause.subtask and cause.what != HINT}
+    wished = bool(settled) and all(cause.what == "the user said" for cause in settled)
     # What a waiting subtask asked about may have changed.
     woken = {name: one for name, one in state.states.items() if one != "waiting"}
     return replace(
         state,
-        versions=(*state.versions, Version(fact.plan, fact.patch.reason, fact.cause, fact.patch)),
+        versions=(*state.versions, Version(fact.plan, fact.patch.reason, fact.cause, fact.patch, wished)),
         causes=tuple(cause for cause in state.causes if cause not in settled),
         answered=state.answered | answered,
         goal_told=fact.patch.base_version if GOAL in fact.cause else state.goal_told,

@@ -41,6 +41,8 @@ class Version:
     cause: str = ""
     patch: Patch | None = None
     """The change that made it, if the reviser did."""
+    is_wished: bool = False
+    """Whether only remarks of the user led to it: they are about this run and teach nothing."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ class RunState:
     reused: events.PlanReused | None = None
     declined: tuple[events.ReuseDeclined, ...] = ()
     feedback: events.FeedbackGiven | None = None
+    remarks: tuple[str, ...] = ()
+    """What the user said while it ran; it is part of the request."""
     phase: str = ""
     """What the run as a whole is doing, in a few words."""
     # --- the plan
@@ -177,6 +181,11 @@ class RunState:
         return self.started.prompt if self.started else ""
 
     @property
+    def said(self) -> str:
+        """All that the user asked for: the prompt, and the remarks in paragraphs of their own."""
+        return "\n\n".join((self.prompt, *self.remarks))
+
+    @property
     def workspace(self) -> str:
         return self.started.workspace if self.started else ""
 
@@ -230,6 +239,16 @@ class RunState:
     def lessons(self) -> tuple[str, ...]:
         """The reasons of the patches."""
         return tuple(version.reason for version in self.versions if version.patch)
+
+    @property
+    def own_lessons(self) -> tuple[str, ...]:
+        """Those of patches that the work itself led to."""
+        return tuple(one.reason for one in self.versions if one.patch and not one.is_wished)
+
+    @property
+    def is_wished(self) -> bool:
+        """Whether the plan has what only remarks of the user asked for, and not the prompt."""
+        return any(version.is_wished for version in self.versions)
 
     @property
     def revisions(self) -> int:

@@ -120,6 +120,8 @@ def show_lines(summary: Summary, state: RunState) -> list[str]:
         lines.append(f"  answer it with: orch approve {summary.run}")
     if summary.state in ("died", "interrupted", "paused", "failed"):
         lines += ["", f"go on with: orch resume {summary.run}"]
+    if summary.state == "planned" and summary.run:
+        lines += ["", f"run it with: orch resume {summary.run}"]
     return lines
 
 

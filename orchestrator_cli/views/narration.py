@@ -51,6 +51,7 @@ OUTCOMES = {
     "interrupted": ("interrupted", "bold yellow"),
     "paused": ("paused", "bold magenta"),
     "cancelled": ("cancelled", "bold yellow"),
+    "planned": ("planned", "bold green"),
 }
 
 

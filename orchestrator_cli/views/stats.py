@@ -77,6 +77,8 @@ class WeekFigures:
     monday: date
     runs: int = 0
     completed: int = 0
+    planned: int = 0
+    """Those that were only planned, and so could not be completed."""
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
 
@@ -141,7 +143,8 @@ def stats_of(
 
 def _week(monday: date, rows: Sequence[RunFigures]) -> WeekFigures:
     completed = sum(row.state == "completed" for row in rows)
-    return WeekFigures(monday, len(rows), completed, _sum(rows), sum(row.seconds for row in rows))
+    planned = sum(row.state == "planned" for row in rows)
+    return WeekFigures(monday, len(rows), completed, planned, _sum(rows), sum(row.seconds for row in rows))
 
 
 def _sum(rows: Iterable[RunFigures]) -> Usage:
@@ -207,7 +210,9 @@ def _slowest_lines(slowest: SlowestRun | None) -> list[str]:
 def _week_cells(week: WeekFigures) -> tuple[str, ...]:
     if not week.runs:
         return (str(week.monday), "0", "", "", "", "")
-    share = f"{week.completed} ({100 * week.completed / week.runs:.0f} %)"
+    share = str(week.completed)
+    if ran := week.runs - week.planned:
+        share += f" ({100 * week.completed / ran:.0f} %)"
     tokens = f"{_tokens(week.usage):,}"
     return (str(week.monday), str(week.runs), share, money(week.usage), tokens, duration(week.seconds))
 
@@ -235,8 +240,9 @@ def _tool_cells(name: str, one: ToolFigures) -> tuple[str, ...]:
 
 def stats_json(stats: RunStats) -> dict[str, Any]:
     """Keys: `schema`, `since`, `runs`, `states`, `usage`, `seconds`, `weeks` (`week`, `runs`, `completed`,
-    `usage`, `seconds`), `models` (`model`, `runs`, `usage`, `seconds`), `tools` (`tool`, `calls`, `failed`,
-    `built`, `reused`, `refused`), `slowest` (null, or `run`, `prompt`, `seconds`, `path`) and `unread`.
+    `planned`, `usage`, `seconds`), `models` (`model`, `runs`, `usage`, `seconds`), `tools` (`tool`, `calls`,
+    `failed`, `built`, `reused`, `refused`), `slowest` (null, or `run`, `prompt`, `seconds`, `path`) and
+    `unread`.
     """
     slowest = stats.slowest
     return {
@@ -251,6 +257,7 @@ def stats_json(stats: RunStats) -> dict[str, Any]:
                 "week": week.monday.isoformat(),
                 "runs": week.runs,
                 "completed": week.completed,
+                "planned": week.planned,
                 "usage": week.usage.model_dump(mode="json"),
                 "seconds": week.seconds,
             }

@@ -17,6 +17,8 @@ from typing import Any
 from forkserver import Warm
 from residents import COMMAND, Residents
 
+from orchestrator_cli.approvals.inbox import Remark, send
+
 
 @dataclass(frozen=True)
 class Done:
@@ -117,6 +119,14 @@ class Orch:
         """Allow what the file of the workspace asks for, as a user does who has looked at it."""
         done = self("trust", "--yes")
         assert done.code == 0, done.err
+
+    def remark(self, text: str) -> None:
+        """Say something to the newest run, and wait until it has heard it."""
+        send(self.journal().parent, Remark(text=text))
+        deadline = time.monotonic() + 60
+        while text not in [row["text"] for row in self.events("Remarked")]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
     @property
     def command(self) -> tuple[str, ...]:

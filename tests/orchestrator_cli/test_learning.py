@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from command import Orch
-from endpoint import Endpoint, Reply, texts_of
-from scripted_model import decided, plan, tool_call
+from endpoint import Endpoint, Reply, call, texts_of
+from scripted_model import Cast, answered, caller, decided, patch, plan, tool_call
 
 from memory import Scope, open_store, run_record
 from memory.templates import template_of
@@ -199,3 +199,46 @@ def test_what_a_web_page_planted_changes_nothing(orch: Orch, endpoint: Endpoint)
     assert not orch.events("PlanReused")
     assert {one["use"] for one in orch.events("Recalled")[0]["used"]} == {"withheld"}
     assert "kept from the planner" in orch("show", "last").out
+
+
+def test_what_the_user_asked_for_on_the_way_is_no_lesson_for_other_prompts(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    finish = call("final_answer", {"answer": "made"})
+
+    def said(_: dict[str, Any]) -> Any:
+        orch.remark("In German, please.")
+        return finish
+
+    endpoint.reply = Cast(
+        planner=[plan(caller("look")), answered("Well.")],
+        agents={"Do look": [said], "Do translate": [finish]},
+        reviser=[patch("The summary has to be German.", add=[caller("translate", ["look"])])],
+    )
+    assert orch("ask", "Summarise the notes of the meeting").code == 0
+    assert orch("feedback", "last", "good").code == 0
+    assert orch("ask", "Summarise the notes of the meeting").out == "Well.\n"
+    asked = endpoint.of("planner")[-1].text
+    assert "translate" in asked
+    assert "0 revisions" in asked
+    assert "has to be German" not in asked
+    assert "only while it ran" in asked
+
+
+@pytest.mark.parametrize("vote", ["", "good"])
+def test_a_run_that_was_undone_is_planned_anew_unless_it_was_called_good(
+    orch: Orch, endpoint: Endpoint, vote: str
+) -> None:
+    for n in range(3):
+        (orch.workspace / f"in{n}.txt").write_text("text")
+    endpoint.reply = Careful()
+    assert [orch("ask", prompt(n)).code for n in range(2)] == [0, 0]
+    assert orch("undo", "last").code == 0
+    if vote:
+        assert orch("feedback", "last", vote).code == 0
+    before = len(endpoint.exchanges)
+    assert orch("ask", prompt(2)).code == 0
+    assert ("planner" in calls(endpoint, before)) is not bool(vote)
+    if not vote:
+        assert "The user undid" in endpoint.of("planner")[-1].text
+        assert "undid" in orch("show", "last").out

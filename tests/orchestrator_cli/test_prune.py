@@ -57,6 +57,14 @@ def test_only_what_is_old_and_over_is_removed(orch: Orch, runs: list[str]) -> No
     assert orch("undo", runs[2]).code == 0
 
 
+def test_an_old_plan_that_never_ran_is_removed(orch: Orch, endpoint: Endpoint) -> None:
+    endpoint.reply = Cast(planner=[WRITE])
+    assert orch("plan", "Do it.").code == 0
+    old = aged(orch, orch.journal().parent.name, 40)
+    done = orch("prune", "--older-than", "30d", "--yes", "--json")
+    assert (done.envelope["runs"], left(orch)) == ([old], set())
+
+
 @pytest.mark.parametrize("length", ["soon", "-1d", "99999999999d", ""])
 def test_a_length_that_is_none_removes_nothing(orch: Orch, length: str) -> None:
     assert orch("prune", "--older-than", length, "-y").code == 2

@@ -9,8 +9,8 @@ from typing import Any
 import pexpect
 import pytest
 from command import Done, Orch
-from endpoint import Endpoint, fault
-from scripted_model import Cast, answered, plan, tool_call
+from endpoint import Endpoint, call, fault
+from scripted_model import Cast, answered, caller, decided, patch, plan, tool_call
 
 from memory import FACT, Record, Scope, Source, open_store
 from memory.facts import UserFact
@@ -357,3 +357,99 @@ def test_ctrl_c_drops_the_look_for_facts_and_rules_do_what_they_can(orch: Orch, 
     finally:
         child.close(force=True)
     assert child.exitstatus == 0
+
+
+# --- what was said while a run went on
+
+
+def remarking(orch: Orch, text: str, reply: Any) -> Callable[[dict[str, Any]], Any]:
+    """A reply during which the user says something."""
+
+    def line(_: dict[str, Any]) -> Any:
+        orch.remark(text)
+        return reply
+
+    return line
+
+
+FRENCH = "Answer me in French, please."
+
+
+@pytest.mark.parametrize("schema", [False, True])
+def test_a_remark_is_part_of_what_the_answer_and_the_next_prompt_are_about(
+    orch: Orch, endpoint: Endpoint, tmp_path: Path, schema: bool
+) -> None:
+    # The result alone would be the answer, had nothing been said.
+    form = {"type": "string"}
+    (tmp_path / "schema.json").write_text(json.dumps(form))
+    finish = remarking(orch, FRENCH, call("final_answer", {"answer": "red"}))
+    endpoint.reply = Cast(
+        planner=[plan(caller("look", result=form)), answered("Well.")],
+        agents={"Do look": [finish]},
+        reviser=[decided("keep", "The plan does not change.")],
+        answer=['"rouge"' if schema else "rouge"],
+    )
+    more = ["--schema", str(tmp_path / "schema.json")] if schema else []
+    done = orch("ask", "--session", "s", "Which colour?", *more, ORCH_REMEMBER="never")
+    assert (done.code, "rouge" in done.out) == (0, True)
+    asked = request_to(endpoint, "answer")
+    assert asked.index("Which colour?") < asked.index(FRENCH) < asked.index("<untrusted")
+    orch("ask", "-c", "And now?", ORCH_REMEMBER="never")
+    assert f"The user: Which colour?\n\n{FRENCH}\nThe answer: " in request_to(endpoint)
+
+
+def test_what_a_remark_says_of_the_user_is_a_fact_also_if_the_run_fails(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    said = remarking(orch, "My editor is Vim.", call("final_answer", {"answer": "red"}))
+    endpoint.reply = Cast(
+        planner=[plan(caller("look"))], agents={"Do look": [said]}, reviser=[fault(401), fault(401)]
+    )
+    assert orch("ask", "--session", "s", "Which colour?", ORCH_REMEMBER="rules").code != 0
+    assert facts_in(orch) == ["The user's editor is Vim."]
+
+
+# --- what other commands of the loop have done
+
+READ = plan(tool_call("read", "read_file", path="none.txt"))
+AGAIN = {
+    "/approve last --answer red": Cast(planner=[plan(ASK, tool_call("a", "list_files")), answered("Well.")]),
+    "/resume": Cast(
+        planner=[READ, answered("Well.")],
+        reviser=[fault(401), patch("List them.", add=[tool_call("a", "list_files")])],
+    ),
+    "/fork last --at a": Cast(
+        planner=[plan(*(tool_call(n, "list_files") for n in "ab")), answered("Well.")],
+        answer=["One.", "All is done."],
+    ),
+}
+
+
+@pytest.mark.parametrize("command", AGAIN)
+def test_what_a_command_of_the_loop_has_finished_is_said_and_spent_too(
+    orch: Orch, endpoint: Endpoint, command: str
+) -> None:
+    endpoint.reply = AGAIN[command]
+    done = orch(stdin=f"Choose.\n{command}\n/cost\nWhich was it?\n/cost\n", ORCH_REMEMBER="never")
+    asked = request_to(endpoint)
+    assert "The user: Choose.\nThe answer: All is done." in asked
+    assert "Which was it?" in asked
+    costs = [line for line in done.err.splitlines() if " · session " in line]
+    calls = 2 if "approve" in command else 3
+    assert [f"· {calls + n} calls" in line for n, line in enumerate(costs)] == [True, True]
+
+
+def test_what_goes_on_in_the_background_is_said_and_spent_too(orch: Orch, endpoint: Endpoint) -> None:
+    steps = [tool_call(name, "list_files") for name in ("a", "b")]
+    endpoint.reply = Cast(planner=[plan(*steps), answered("Well.")])
+    done = orch(stdin="/bg Choose.\n/attach\nWhich was it?\n/cost\n", ORCH_REMEMBER="never")
+    assert "The user: Choose.\nThe answer: All is done." in request_to(endpoint)
+    assert "3 calls" in done.err.splitlines()[-1]
+
+
+def test_a_plan_that_is_only_drawn_and_a_run_that_fails_are_spent_too(orch: Orch, endpoint: Endpoint) -> None:
+    endpoint.reply = Cast(planner=[READ, READ], reviser=[fault(401)])
+    done = orch(stdin="/plan Read it.\n/cost\nRead it.\n/budget\n", ORCH_REMEMBER="never")
+    said = done.err.splitlines()
+    assert any("session" in line and "1 call " in line for line in said)
+    assert "2 calls" in said[-1]

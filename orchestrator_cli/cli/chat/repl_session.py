@@ -23,6 +23,7 @@ from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions
 from orchestrator_cli.cli.reporting import reporting, run_flags, run_settings
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
 from orchestrator_cli.events import Event
+from orchestrator_cli.journal.followed_runs import follow_runs
 from orchestrator_cli.journal.journal import EventView
 from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.orchestrator import plan_prompt, run_prompt
@@ -39,7 +40,7 @@ from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.same_folder import check_same
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
-from orchestrator_cli.values import PromptOptions, Usage
+from orchestrator_cli.values import PromptOptions
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import EntryFilter, FileLog, entries_of, markdown_of, select_entries
 from orchestrator_cli.views.graph import plan_lines
@@ -111,7 +112,9 @@ class ReplSession:
         self._changed: dict[str, Any] = {}
         """Settings that were changed in the loop."""
         self._command = command
-        self._spent = Usage()
+        self._runs = follow_runs()
+        self._seen = self._runs.sizes
+        """The journals when the conversation was up to date."""
         self._model = _planner(settings)
         self._unsafe = unsafe
         self._arguments = arguments
@@ -140,6 +143,7 @@ class ReplSession:
     def _run(self, text: str, options: PromptOptions, given: Plan | None = None) -> int:
         views: list[EventView] = [self._file_log(), self._console, self._latest]
         views += outside_views(self._settings, self._console.lines)
+        said = self._up_to_date().conversation()
         try:
             with (
                 open_run(
@@ -148,17 +152,11 @@ class ReplSession:
                 terminal_input(run.broker, self._console, takes_remarks=True) as unfinished,
             ):
                 try:
-                    result = run_prompt(text, run, self._chat.conversation(), options, given)
+                    result = run_prompt(text, run, said, options, given)
                 except OrchError:
-                    self._chat.failed(run.masks(text), run.usage)
+                    self._chat.failed(run.masks(run.state.said or text), run.usage)
                     raise
-                exchange = exchange_of(
-                    result.run,
-                    run.masks(text),
-                    run.masks(result.plan),
-                    run.masks(result.answer),
-                    self._latest.state.files,
-                )
+                exchange = exchange_of(run.state, result.answer, run.masks)
         except OrchError as exc:
             self._console.error(exc)
             return exc.exit_code
@@ -167,8 +165,16 @@ class ReplSession:
             self._say("note  The run had ended when you said that; it is your next prompt, if you like.")
         self._left = "\n".join(filter(None, (*late, unfinished())))
         self._chat.add(exchange, result.usage)
-        self._spent += result.usage
+        own = self._settings.home / "runs" / result.run / "journal.jsonl"
+        self._seen[own] = self._runs.sizes[own]
         return result.shortfall.exit_code if result.shortfall else 0
+
+    def _up_to_date(self) -> ChatSession:
+        """The session, with what runs of commands and in the background have added."""
+        if (now := self._runs.sizes) != self._seen:
+            self._chat.refresh()
+            self._seen = now
+        return self._chat
 
     def _options(self, prompt: str, pasted: Sequence[str] | None) -> PromptOptions:
         """The files that wait for the prompt, and those that it names with @ if it was typed."""
@@ -258,7 +264,7 @@ class ReplSession:
             self._change(self._with(max_cost=amount), "max_cost", amount)
         limit = self._settings.max_cost
         most = "is not limited" if limit is None else f"is at most ${limit:.2f}"
-        return [f"The cost of each prompt {most}. This session: {spent(self._spent)}."]
+        return [f"The cost of each prompt {most}. Spent in this loop: {spent(self._runs.spent)}."]
 
     def _with(self, **changed: Any) -> Settings:
         """The settings with something changed. Raises `ConfigError`."""
@@ -272,16 +278,22 @@ class ReplSession:
         self._settings, self._changed = settings, self._changed | {name: value}
 
     def status(self) -> str:
-        """The model, the folder, the session and what it has cost, in one line."""
+        """The model, the folder, the session, and what all runs of this loop have cost, in one line."""
         return " · ".join(
-            (self._model, str(self._settings.workspace), f"session {self._chat.name}", spent(self._spent))
+            (
+                self._model,
+                str(self._settings.workspace),
+                f"session {self._chat.name}",
+                spent(self._runs.spent),
+            )
         )
 
     def plan(self, prompt: str, pasted: Sequence[str] | None) -> list[str]:
         text, options = checked_prompt(prompt, self._settings.home), self._options(prompt, pasted)
         self._console.lines(["planning …"])
+        said = self._up_to_date().conversation()
         with open_run(self._settings, [], wants_engine=False) as run:
-            made = plan_prompt(text, run, self._chat.conversation(), options)
+            made = plan_prompt(text, run, said, options)
             recalled = run.state.recalled
             catalogue = run.planner_context(recalled.tools if recalled else ()).catalogue
         self._planned = _Planned(text, options, made, catalogue)
@@ -342,7 +354,7 @@ class ReplSession:
         """Lines about the session; with a name, switch to that one first."""
         if name:
             self._chat.switch(name)
-        return about_session(self._chat.name, self._chat.exchanges)
+        return about_session(self._chat.name, self._up_to_date().exchanges)
 
     def sessions(self) -> list[str]:
         return session_lines(self._chat.all(), self._chat.name)

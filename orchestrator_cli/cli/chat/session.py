@@ -4,8 +4,7 @@ When the user leaves, at most one model call looks for facts about them in what 
 that the last run has left and for a few seconds; Ctrl-C drops it. If it fails, is too late or is not allowed,
 rules find what they can. A memory that cannot be written is reported and stops nothing.
 
-Not covered: what another process adds to the same session meanwhile. It is seen when the session is opened
-again.
+Not covered: what another process adds to the same session meanwhile, until `refresh`.
 """
 
 import contextlib
@@ -80,9 +79,12 @@ class ChatSession:
         self._used = used
 
     def failed(self, prompt: str, used: Usage) -> None:
-        """Keep the prompt of a run that failed; memory holds what the run recorded of it."""
+        """Keep the prompt of a run that failed; `refresh` adds what the run recorded of it."""
         self._prompts.append(prompt)
         self._used = used
+
+    def refresh(self) -> None:
+        """Read what runs have added since; what is known stays if memory cannot be read."""
         with contextlib.suppress(OrchError):
             self.exchanges = self._read(lambda memory: load_exchanges(memory, self.name, self._scope))
 

@@ -10,6 +10,7 @@ import typer
 from orchestrator_cli.approvals.inbox import send_cancel
 from orchestrator_cli.cli.formats import forms_of_run, print_formatted
 from orchestrator_cli.cli.options import (
+    ChangedRunName,
     CommonOptions,
     FormatOptions,
     InspectOptions,
@@ -26,20 +27,34 @@ from orchestrator_cli.cli.reporting import (
     settings_of,
 )
 from orchestrator_cli.durable.lengths import seconds_of
-from orchestrator_cli.errors import UsageError
+from orchestrator_cli.errors import ConfigError, UsageError
 from orchestrator_cli.journal.journal import EventView, damage
 from orchestrator_cli.runs.background import background_of
-from orchestrator_cli.runs.find import FoundRun, PastRun, end_run, find_run, look_at, named_with, recent
+from orchestrator_cli.runs.find import (
+    LAST,
+    FoundRun,
+    PastRun,
+    end_run,
+    find_run,
+    last_changed,
+    look_at,
+    named_with,
+    recent,
+)
 from orchestrator_cli.runs.undo import show_changes, undo_run
 from orchestrator_cli.same_folder import FolderReplaced
+from orchestrator_cli.settings import Settings
+from orchestrator_cli.state import fold
+from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.views.history import Summary, runs_lines
 from orchestrator_cli.views.streams import changes_line, write_line
-from orchestrator_cli.views.text import counted, size
+from orchestrator_cli.views.text import counted, one_line, size
 from orchestrator_cli.workspace.diff import readable
 
 app = typer.Typer(rich_markup_mode=None)
 
+PROMPT_CHARS = 100
 NAMED = 20
 """Runs that are named before they are removed."""
 
@@ -98,7 +113,7 @@ def cancel(run: RunName, common: CommonOptions) -> None:
 @app.command()
 @with_options
 def undo(
-    run: RunName,
+    run: ChangedRunName,
     *,
     to: Annotated[str, typer.Option("--to", help="Go back only to the state just after this subtask.")] = "",
     common: InspectOptions,
@@ -106,20 +121,49 @@ def undo(
     """Restore the workspace to before a run. Refuses if a file has changed since."""
     with reporting(Output(quiet=common.as_json, debug=common.debug)) as console:
         settings = settings_of(common.workspace)
-        past = named_with(find_run(settings, run, changed=True), run, common.workspace)
+        past = named_with(_changed_run(settings, run, common, console), run, common.workspace)
         changes = undo_run(settings, past, to, lambda: [*_logs_of(past), console])
+        _remember_undo(settings, past, console)
         if common.as_json:
             write_line(sys.stdout, changes_line(past.run, changes))
         elif not changes:
             console.lines([f"There is nothing to undo: the workspace is as it was before run {past.run}."])
 
 
+def _changed_run(settings: Settings, name: str, common: InspectOptions, console: Console) -> PastRun:
+    """The run whose changes a command is about. A person is shown which one `last` is."""
+    if name != LAST:
+        return find_run(settings, name)
+    past, newer = last_changed(settings)
+    if not common.as_json:
+        lines = [f"run {past.run}: {one_line(fold(past.events()).prompt, PROMPT_CHARS)}"]
+        console.lines([*lines, f"{counted(newer, 'newer run')} changed no files."] if newer else lines)
+    return past
+
+
+def _remember_undo(settings: Settings, past: PastRun, console: Console) -> None:
+    """Have planners know of an undo, also if the process that did it was killed before it could say so."""
+    if not fold(past.events()).undone:
+        return
+    # Most commands here need no memory, and start faster without it.
+    from memory import MemoryFault
+    from orchestrator_cli.recall.run_memory import open_memory
+    from orchestrator_cli.runs.feedback import learn_undo
+
+    try:
+        settings = settings.model_copy(update={"home": past.home})
+        with contextlib.closing(open_memory(settings, lambda text: console.lines([text]))) as memory:
+            learn_undo(past, memory)
+    except (MemoryFault, ConfigError) as exc:
+        console.lines([f"The files are restored, but memory does not know of it: {exc}"])
+
+
 @app.command()
 @with_options
-def diff(run: RunName, common: InspectOptions) -> None:
+def diff(run: ChangedRunName, common: InspectOptions) -> None:
     """Show what a run changed in the workspace, as a unified diff."""
     with reporting(Output(quiet=True, debug=common.debug)) as console:
-        past = find_run(settings_of(common.workspace), run, changed=True)
+        past = _changed_run(settings_of(common.workspace), run, common, console)
         shown = show_changes(past)
         if common.as_json:
             write_line(sys.stdout, changes_line(past.run, shown.changes))
