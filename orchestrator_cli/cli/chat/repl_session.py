@@ -278,13 +278,13 @@ class ReplSession:
         self._settings, self._changed = settings, self._changed | {name: value}
 
     def status(self) -> str:
-        """The model, the folder, the session, and what all runs of this loop have cost, in one line."""
+        """The model, what all runs of this loop have cost, the folder and the session, in one line."""
         return " · ".join(
             (
                 self._model,
+                spent(self._runs.spent),
                 str(self._settings.workspace),
                 f"session {self._chat.name}",
-                spent(self._runs.spent),
             )
         )
 
