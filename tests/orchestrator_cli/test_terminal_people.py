@@ -143,13 +143,14 @@ def test_a_person_answers_remarks_and_asks_again_in_the_loop(
     screen.expect("All is done.")
     assert [row["text"] for row in orch.events("Remarked")] == ["Make more of it, größer"]
     assert "Make more of it, größer" in endpoint.of("reviser")[0].text
+    assert "Make more of it, größer" in endpoint.of("answer")[0].text
     assert [row["plan"]["version"] for row in orch.events("PlanRevised")] == [2]
     done = {row["subtask"] for row in orch.events("SubtaskFinished")}
     assert done == {"choose", "write", "slow", "use", "more"}
     assert "green" in next(e.text for e in endpoint.of("agent") if "Do use" in e.text)
     screen.expect_prompt()
     screen.type("/help\r")
-    screen.expect("Ctrl-D leaves")
+    screen.expect("twice at an empty line")
     screen.type("\x04")
     assert screen.end() == 0
 
