@@ -283,8 +283,8 @@ def as_occasion(text: str) -> str:
 def next_time(timing: dict[str, Any]) -> datetime | None:
     """When a flow run is due next, as Prefect's scheduler finds it; None if never.
 
-    Raises `ValueError` if Prefect does not take these times, finds none within 50 years, or searches for the next one longer than
-    `SEARCH_S`: its scheduler would, at each look, and do nothing else meanwhile.
+    Raises `ValueError` if Prefect does not take these times, finds none within 50 years, or searches longer
+    than `SEARCH_S`: its scheduler would, at each look, and do nothing else meanwhile.
     """
     from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
