@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
-from orchestrator_cli.engine.outbox import is_refused, send_unsent
+from orchestrator_cli.engine.outbox import fault_of, is_refused, send_unsent
 
 FLOW = "orch"
 TAG = "orch-schedule"
@@ -117,7 +117,7 @@ class Deployments:
                 self._post("/deployments/", {**row, "version": version})
         except Exception as exc:
             if is_refused(exc):
-                raise ValueError(str(exc)) from exc
+                raise ValueError(fault_of(exc)) from exc
             raise
 
     def _check_is_foreign(self, resource: str) -> None:
