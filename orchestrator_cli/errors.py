@@ -100,6 +100,9 @@ _STORAGE_REMEDIES = {
     errno.EDQUOT: "Free some of your quota on {}",
     errno.EROFS: "Make {} writable again",
     errno.EACCES: "Allow writing there",
+    errno.EPERM: "Name a place that can be written to",
+    errno.ENOENT: "Name a place that can be written to",
+    errno.ENOTDIR: "Name a place that can be written to",
     errno.EFBIG: "Raise the limit on the size of a file (ulimit -f)",
 }
 _ANY_STORAGE_REMEDY = "Check the device of {}"
@@ -116,6 +119,13 @@ def storage_fault(exc: BaseException, *folders: Path) -> StorageFault | None:
     if error is None and not isinstance(exc, OrchError):
         error = unwritable(folders)
     return StorageFault.of(error) if error is not None else None
+
+
+def place_fault(exc: OSError) -> StorageFault | None:
+    """As `storage_fault`, also for a place that cannot be used, such as one in `/sys`: for an error that ends
+    a command, whatever it was about."""
+    is_place = exc.errno in _STORAGE_REMEDIES and str(exc.filename or "").startswith("/")
+    return storage_fault(exc) or (StorageFault.of(exc) if is_place else None)
 
 
 @contextmanager

@@ -155,7 +155,7 @@ def open_run(
         )
         here = Surroundings() if source.is_repeatable else surroundings_of(workspace.root)
         occasion = stream.state.occasion if resumed else occasion
-        inbox = Inbox(folder, broker, cancellation, stream.emit, [a.id for a in stream.state.open])
+        inbox = Inbox(folder, broker, cancellation, stream.emit, lambda: stream.state)
         if engine is not None:
             own = engine.is_on_own_server
             mirror = QuestionMirror(engine.outbox, folder, broker, lambda: stream.state, is_own=own)

@@ -238,6 +238,14 @@ class FileChange(Part):
 
 AnsweredBy = Literal["user", "page", "flag", "settings", "deadline"]
 """Who answered; `page` is the user on Prefect's page, and `deadline` that no one did in time."""
+ANSWERED_BY: dict[AnsweredBy, str] = {
+    "user": "the user",
+    "page": "the user on Prefect's page",
+    "flag": "the flag -y",
+    "settings": "the settings",
+    "deadline": "the deadline",
+}
+"""Who answered, for a sentence."""
 Outcome = Literal["completed", "failed", "interrupted", "paused", "cancelled", "planned"]
 """How a run ended."""
 Asked = Literal[

@@ -216,9 +216,13 @@ class ApprovalBroker:
             self._open.pop(question.id, None)
             self._callbacks.pop(question.id, None)
 
-    def is_answered(self, id_: str) -> bool:
+    def given(self, id_: str) -> ApprovalGiven | None:
+        """The answer to a question, if there is one."""
         with self._lock:
-            return id_ in self._given
+            return self._given.get(id_)
+
+    def is_answered(self, id_: str) -> bool:
+        return self.given(id_) is not None
 
     @property
     def waits(self) -> bool:

@@ -5,8 +5,8 @@ The process that holds the run reads them in that order and removes each after u
 reads the messages already there: an answer to a question of the earlier process is kept until the
 question is asked again.
 
-A message that does not apply is reported and removed. Oversized files and those of other users are not
-read, nor is a folder that others can write to.
+A message that does not apply, or comes too late, is reported and removed. Oversized files and those of
+other users are not read, nor is a folder that others can write to.
 
 Not covered: other programs of the same user can answer for the user.
 """
@@ -17,18 +17,20 @@ import stat
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from orchestrator_cli.approvals.broker import ApprovalBroker, UserReply
+from orchestrator_cli.approvals.late import too_late
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.errors import Cancelled, OrchError, UsageError
 from orchestrator_cli.events import Noticed
 from orchestrator_cli.journal.journal import Emit
+from orchestrator_cli.state import RunState
 
 FOLDER = "inbox"
 MAX_BYTES = 1 << 20
@@ -62,8 +64,11 @@ Message = Annotated[Answer | Remark | Cancel, Field(discriminator="kind")]
 _MESSAGE: TypeAdapter[Answer | Remark | Cancel] = TypeAdapter(Message)
 
 
-def send(folder: Path, message: Answer | Remark | Cancel) -> None:
-    """Leave a message for the run with this folder. Raises `UsageError` if it is too long."""
+def send(folder: Path, message: Answer | Remark | Cancel) -> Path:
+    """Leave a message for the run with this folder; the file, which the run removes after use.
+
+    Raises `UsageError` if it is too long.
+    """
     content = message.model_dump_json().encode()
     if len(content) > MAX_BYTES:
         raise UsageError(f"What you say is longer than {MAX_BYTES:,} bytes.", "Put it into a file instead.")
@@ -71,6 +76,14 @@ def send(folder: Path, message: Answer | Remark | Cancel) -> None:
     inbox.mkdir(mode=0o700, exist_ok=True)
     name = f"{time.time_ns():020}-{uuid.uuid4().hex[:8]}.json"
     write_atomic(inbox / name, content, mode=0o600)
+    return inbox / name
+
+
+def await_use(paths: Sequence[Path], seconds: float = 2.0) -> None:
+    """Wait until the run has used these messages, but not for ever."""
+    until = time.monotonic() + seconds
+    while any(path.exists() for path in paths) and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def send_cancel(folder: Path, reason: str = "") -> None:
@@ -98,14 +111,16 @@ class Inbox:
         broker: ApprovalBroker,
         cancellation: Cancellation,
         emit: Emit,
-        asked_before: Sequence[str] = (),
+        state: Callable[[], RunState],
     ) -> None:
-        """`asked_before`: ids of unanswered questions of earlier processes."""
+        """`state`: that of the run."""
         self._inbox = folder / FOLDER
         self._broker = broker
         self._cancellation = cancellation
         self._emit = emit
-        self._asked_before = asked_before
+        self._state = state
+        self._asked_before = [asked.id for asked in state().open]
+        """Unanswered questions of earlier processes."""
         self._kept: dict[str, str] = {}
         """File names of answers whose question is not asked yet, with the question's id."""
         self._warned = False
@@ -156,8 +171,12 @@ class Inbox:
     def _answered(self, name: str, message: Answer) -> bool:
         """False if the question must be asked again first."""
         asked = message.id or self._only_one()
-        if self._broker.is_answered(asked):
+        if given := self._broker.given(asked):
             self._kept.pop(name, None)
+            about = self._state().asked.get(asked)
+            late = too_late(given, message.reply, message.by, about.subject if about else "")
+            if late is not None:
+                self._emit(Noticed(message=late))
             return True
         if any(question.id == asked for question in self._broker.open):
             self._broker.reply(asked, message.reply, message.by)
@@ -165,8 +184,9 @@ class Inbox:
         if asked not in self._asked_before:
             raise UsageError(f"There is no open question {asked}.")
         if name not in self._kept:
+            if asked not in self._kept.values():  # the first that arrived counts
+                self._broker.preload(asked, message.reply, message.by)
             self._kept[name] = asked
-            self._broker.preload(asked, message.reply, message.by)
         return False
 
     def _only_one(self) -> str:

@@ -1,7 +1,8 @@
 """The oldest open question of a run as an input form of its flow run on Prefect's page, and the answer there.
 
 While a run waits for a person, its flow run is paused on the server, with the form. An answer goes into the
-run's inbox, as one from another terminal does. When the question is answered elsewhere, the form goes.
+run's inbox, as one from another terminal does. When the question is answered elsewhere, the form goes; an
+answer that was given in it meanwhile is passed on too, so that the run notes that it came too late.
 
 Everything happens in the thread of the outbox, beside the run and when the server answers; what is left at
 the end goes with the other messages. A run that has ended waits on: `collect_answers` looks for it.
@@ -72,6 +73,8 @@ class QuestionMirror:
         self._details: dict[str, Any] = {}
         self._seen: tuple[str, float] = "", 0.0
         """The oldest question, and since when it is that."""
+        self._gone: dict[str, ApprovalAsked] = {}
+        """Questions that were settled while the page showed them, until their forms were looked at again."""
         self._sent: dict[str, float] = {}
         """When answers were passed on."""
         self._used: set[str] = set()
@@ -89,7 +92,15 @@ class QuestionMirror:
     def look(self, client: Any) -> None:
         """Show what is asked now, and take up an answer. Raises what the client raises."""
         with self._lock:
-            asked = self._asked()
+            asked, gone = self._asked(), self._gone
+            self._gone = {}
+            if self._shown and (asked is None or asked.id != self._shown):
+                # Looked at now and after the server has the next state, with which it takes no more answers.
+                self._gone = {self._shown: self._state().asked[self._shown]}
+        for one in (gone | self._gone).values():
+            if may_be_answered(one, is_own=self._is_own):
+                take_answer(self._request(client), self._outbox.flow_run, one, self._folder, self._used)
+        with self._lock:
             if asked is None:
                 if self._shown:
                     self._shown = ""
@@ -105,19 +116,23 @@ class QuestionMirror:
             self._take(asked, client)
 
     def _take(self, asked: ApprovalAsked, client: Any) -> None:
-        def request(method: str, path: str, body: Any) -> Any:
-            reply = client.request(method, path, json=body)
-            return reply.json() if reply.content else None
-
         if time.monotonic() - self._sent.get(asked.id, -TAKEN_S) < TAKEN_S:
             return
-        fault = take_answer(request, self._outbox.flow_run, asked, self._folder, self._used)
+        fault = take_answer(self._request(client), self._outbox.flow_run, asked, self._folder, self._used)
         if fault is None:
             self._sent[asked.id] = time.monotonic()
         elif fault or asked.id in self._sent:
             self._sent.pop(asked.id, None)
             with self._lock:
                 self._show(asked, fault)
+
+    @staticmethod
+    def _request(client: Any) -> Request:
+        def request(method: str, path: str, body: Any) -> Any:
+            reply = client.request(method, path, json=body)
+            return reply.json() if reply.content else None
+
+        return request
 
     def _asked(self) -> ApprovalAsked | None:
         """The oldest open question."""

@@ -134,6 +134,20 @@ ChangedRunName = Annotated[
     ),
 ]
 
+
+def filled(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Any:
+    """For an option whose absence means something: what is given must not be empty.
+
+    A variable of the shell that is not set would leave it out in silence.
+    """
+    source = ctx.get_parameter_source(param.name or "")
+    is_given = source is not None and source.name != "DEFAULT"
+    texts = value if isinstance(value, list | tuple) else [value]
+    if is_given and any(isinstance(text, str) and not text.strip() for text in texts):
+        raise typer.BadParameter("It is empty. Leave it out, or give it a value.")
+    return value
+
+
 # --- sets of options
 
 
@@ -324,7 +338,8 @@ def _hand_down(root: "Context", path: "list[Context]") -> None:
                 last.fail(f"{hint} was given before {command!r}, which has no such option.")
             if value is None:
                 continue  # not a value of this option, as the command will say
-            if values.setdefault(flag, value) != value:
+            before = values.setdefault(flag, value)
+            if before is not value and before != value:  # one that is no number differs from itself
                 last.fail(f"{hint} is given twice, as '{values[flag]}' and as '{value}'.")
     defaults: dict[str, Any] = {known[flag].name: value for flag, value in values.items()}
     for place in reversed(path):

@@ -19,7 +19,7 @@ from orchestrator_cli.errors import (
     Interrupted,
     OrchError,
     UsageError,
-    storage_fault,
+    place_fault,
 )
 from orchestrator_cli.recall.guidance import Brought, Offer, find_guidance
 from orchestrator_cli.settings import Settings, approvals, load_settings
@@ -157,7 +157,7 @@ def reporting(output: Output) -> Iterator[Console]:
         console.error(exc)
         raise typer.Exit(exc.exit_code) from exc
     except OSError as exc:
-        if (fault := storage_fault(exc)) is None:
+        if (fault := place_fault(exc)) is None:
             raise
         console.close()
         if output.as_json:

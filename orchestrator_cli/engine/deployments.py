@@ -4,18 +4,23 @@ A flow run gets the name of the run of `orch` that it is, so that this run conti
 graph is on the page of the deployment.
 """
 
+import asyncio
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from queue import Empty, Queue
 from typing import Any
 
-from orchestrator_cli.engine.outbox import is_refused, send_unsent
+from orchestrator_cli.engine.outbox import fault_of, is_refused, send_unsent
 
 FLOW = "orch"
 TAG = "orch-schedule"
 UNDER_WAY = ("PENDING", "RUNNING", "PAUSED")
 MOST = 200
+SEARCH_S = 3.0
+"""How long the next time of a schedule is searched for; most take some milliseconds."""
 SOURCE, OCCASION = "source", "occasion"
 """Parameters of a flow run."""
 OCCASION_BYTES = 64 * 1024
@@ -112,7 +117,7 @@ class Deployments:
                 self._post("/deployments/", {**row, "version": version})
         except Exception as exc:
             if is_refused(exc):
-                raise ValueError(str(exc)) from exc
+                raise ValueError(fault_of(exc)) from exc
             raise
 
     def _check_is_foreign(self, resource: str) -> None:
@@ -275,9 +280,29 @@ def as_occasion(text: str) -> str:
     return encoded[:OCCASION_BYTES].decode(errors="ignore")
 
 
-def check_timing(timing: dict[str, Any]) -> None:
-    """Raise `ValueError` if Prefect does not take these times."""
-    from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
+def next_time(timing: dict[str, Any]) -> datetime | None:
+    """When a flow run is due next, as Prefect's scheduler finds it; None if never.
+
+    Raises `ValueError` if Prefect does not take these times, finds none within 50 years, or searches longer
+    than `SEARCH_S`: its scheduler would, at each look, and do nothing else meanwhile.
+    """
+    from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
     kind: Any = CronSchedule if "cron" in timing else RRuleSchedule if "rrule" in timing else IntervalSchedule
-    kind.model_validate(timing)
+    schedule = kind.model_validate(timing)
+    found: Queue[list[datetime] | Exception] = Queue()
+
+    def search() -> None:
+        try:
+            found.put(asyncio.run(schedule.get_dates(n=1, start=datetime.now(UTC))))
+        except Exception as exc:
+            found.put(exc)
+
+    threading.Thread(target=search, daemon=True).start()  # it may have no end
+    try:
+        dates = found.get(timeout=SEARCH_S)
+    except Empty as exc:
+        raise ValueError("the next one is too far from the first; begin a rule with a later DTSTART") from exc
+    if isinstance(dates, Exception):
+        raise dates
+    return dates[0] if dates else None

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator_cli.cancellation import run_beside
+from orchestrator_cli.durable.foreign import on_one_line
 from orchestrator_cli.durable.locks import LockUnsupported, try_lock
+from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.engine.artifacts import MANY, together
 from orchestrator_cli.environment import is_deployed_run
 
@@ -29,6 +31,8 @@ CAPACITY = 20_000
 AT_ONCE = 200
 """How many events, or lines of a log, are sent in one request."""
 REQUEST_S = 10.0
+SAID_CHARS = 300
+"""Of what the server says of a fault."""
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 5.0
 """Between attempts to reach the server; each pause is twice the one before."""
 LOOK_S = 1.0
@@ -216,7 +220,7 @@ class PrefectOutbox:
                     pause = FIRST_PAUSE_S
                     self._send(client)
             except Exception as exc:
-                self.fault, self._is_unreachable = str(exc) or type(exc).__name__, True
+                self.fault, self._is_unreachable = fault_of(exc), True
                 with self._changed:
                     self._changed.wait_for(self._is_over, pause)
                 pause = min(2 * pause, LAST_PAUSE_S)
@@ -269,7 +273,7 @@ class PrefectOutbox:
             if path == INPUT:
                 return  # it was sent before, and the reply was lost
             self.lost += 1
-            self.fault = str(exc)
+            self.fault = fault_of(exc)
 
     def _open(self, client: Any) -> None:
         """Find or create the flow run on the server."""
@@ -322,6 +326,26 @@ def is_refused(exc: Exception) -> bool:
     # Prefect's client has a response; urllib has the code.
     status = getattr(getattr(exc, "response", None), "status_code", 0) or getattr(exc, "code", 0)
     return 400 <= status < 500 and status not in (401, 403, 408, 425, 429)
+
+
+def fault_of(exc: BaseException) -> str:
+    """Why a request to Prefect's server failed, as the end of a sentence; what it says is shortened."""
+    import httpx
+
+    if isinstance(exc, httpx.HTTPStatusError):
+        status = exc.response.status_code
+        if status in (429, 503):  # also if its database is locked by another request of its own
+            return f"it is busy ({status})"
+        if status >= 500:
+            return f"it has a fault of its own ({status})"
+        return f"{status}, {_short(exc.response.text)}"
+    if isinstance(exc, httpx.TimeoutException | TimeoutError):
+        return f"it has not replied within {REQUEST_S:g} s"
+    return _short(str(exc)) or type(exc).__name__
+
+
+def _short(text: str) -> str:
+    return truncate(on_one_line(" ".join(text.split())), SAID_CHARS)
 
 
 def send_unsent(folder: Path, client: Any, on_progress: Callable[[], None] = lambda: None) -> None:

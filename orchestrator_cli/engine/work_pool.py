@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator_cli.engine.outbox import is_refused
+from orchestrator_cli.engine.outbox import fault_of, is_refused
 from orchestrator_cli.errors import RunFailed, UsageError
 
 FLOW = "orch deployed"
@@ -97,6 +97,8 @@ class WorkPool:
                 if is_refused(exc):
                     raise
                 if not left:
-                    raise RunFailed(f"Prefect's server does not answer: {exc}", "Try again later.") from exc
+                    raise RunFailed(
+                        f"Prefect's server does not answer: {fault_of(exc)}.", "Try again later."
+                    ) from exc
                 time.sleep(PAUSE_S)
         raise AssertionError

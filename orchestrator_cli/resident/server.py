@@ -1,7 +1,8 @@
 """The resident: imports everything once, then forks a worker for each client.
 
 It has one thread and no connection of its own, because a fork copies neither. It leaves after `IDLE_S`
-without a worker, when its code was changed, and when its socket is not there any more.
+without a worker, when its code was changed, when its socket is not there any more, and when `MOST` others of
+the same data folder were used after it. Its workers end their commands first.
 """
 
 import contextlib
@@ -23,6 +24,8 @@ from orchestrator_cli.resident.preload import preload
 IDLE_S = 30 * 60.0
 FIRST_S = 30.0
 """How long it leaves the processor to the command that started it."""
+MOST = 2
+"""So many residents of one data folder stay; each holds some hundred megabytes."""
 LOOK_S = 30.0
 """How often it looks whether it is still wanted."""
 ELSEWHERE = "http://127.0.0.1:9/api"
@@ -66,6 +69,15 @@ def _await_end(started_by: int) -> None:
 def _is_own(folder: Path) -> bool:
     """Whether a folder is there and this user's: as another user, such as root, nothing is made in it."""
     return folder.is_dir() and folder.stat().st_uid == os.geteuid()
+
+
+def is_recent(socket: Path) -> bool:
+    """Whether fewer than `MOST` other sockets of its folder were used, which changes their time, after it."""
+    own, newer = socket.stat().st_mtime_ns, 0
+    for other in socket.parent.glob("*.sock"):
+        with contextlib.suppress(OSError):
+            newer += other.name != socket.name and other.stat().st_mtime_ns > own
+    return newer < MOST
 
 
 class _Code:
@@ -114,8 +126,11 @@ class _Resident:
         used, looked = time.monotonic(), time.monotonic()
         while self._workers or time.monotonic() - used < IDLE_S:
             ready = {key.fileobj for key, _ in selector.select(LOOK_S)}
+            if self._listener in ready:
+                self._mark_used()
             if self._woken in ready:
                 self._reap()
+                self._mark_used()
                 used = time.monotonic()
             if time.monotonic() - looked > LOOK_S or self._listener in ready:
                 looked = time.monotonic()
@@ -138,7 +153,12 @@ class _Resident:
             return False
 
     def _is_wanted(self) -> bool:
-        return self._is_there() and self._code.is_unchanged()
+        return self._is_there() and self._code.is_unchanged() and is_recent(self._path)
+
+    def _mark_used(self) -> None:
+        if self._is_there():
+            with contextlib.suppress(OSError):
+                os.utime(self._path)
 
     def _accept(self, selector: selectors.BaseSelector) -> None:
         try:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationError, ValidationInfo, field_validator, model_validator
 
 from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.durable.expressions import expression_faults
@@ -93,8 +93,8 @@ class Schedule(FrozenModel):
 
     @field_validator("name", "after")
     @classmethod
-    def _is_a_name(cls, value: str) -> str:
-        if value and not NAME.match(value):
+    def _is_a_name(cls, value: str, info: ValidationInfo) -> str:
+        if not NAME.match(value) and (value or info.field_name == "name"):
             raise ValueError(f"{value!r} is not a valid name: use small letters, digits, - and _")
         return value
 
@@ -155,7 +155,7 @@ class Schedule(FrozenModel):
             )
         if self.condition and not self.after:
             raise ValueError("a condition is about the run of another schedule: name it with --after")
-        if self.after == self.name:
+        if self.after and self.after == self.name:
             raise ValueError("it cannot run after itself")
         if faults := expression_faults(self.condition, KNOWN) if self.condition else ():
             raise ValueError(f"the condition {faults[0]}")
@@ -175,6 +175,15 @@ class Schedule(FrozenModel):
     def is_past(self) -> bool:
         """Whether its only time has gone by."""
         return self.at is not None and self.at.replace(tzinfo=ZoneInfo(self.timezone)) < datetime.now(UTC)
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether its only time is one that the clocks of its zone leave out."""
+        if self.at is None:
+            return False
+        zone = ZoneInfo(self.timezone)
+        there = self.at.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
+        return there.replace(tzinfo=None) != self.at
 
     @property
     def timing(self) -> dict[str, Any] | None:

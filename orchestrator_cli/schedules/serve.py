@@ -21,6 +21,7 @@ from typing import Any
 from orchestrator_cli.approvals.inbox import send_cancel
 from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.engine.deployments import Deployments, ScheduledRun
+from orchestrator_cli.engine.outbox import fault_of
 from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.events import RunResumed
 from orchestrator_cli.journal.journal import lock_owner
@@ -128,7 +129,7 @@ class Serving:
                     self._say_once(f"The disk or the network fails: {exc}")
                 except Exception as exc:
                     # Whatever the client raises: the server is restarting, or was killed.
-                    self._say_once(f"Prefect's server does not answer: {str(exc) or type(exc).__name__}")
+                    self._say_once(f"Prefect's server does not answer: {fault_of(exc)}. It is tried again.")
                 time.sleep(POLL_S)
 
     def _say_once(self, line: str) -> None:

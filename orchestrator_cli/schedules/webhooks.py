@@ -149,8 +149,11 @@ class Webhooks:
         schedule = self._store.all().get(name)
         token = self._store.token(name) if schedule is not None and schedule.webhook else None
         given = request.headers.getlist("authorization")
-        wanted = f"Bearer {token or secrets.token_urlsafe()}"  # so that no name can be found out
-        is_theirs = len(given) == 1 and hmac.compare_digest(given[0].encode(), wanted.encode())
+        scheme, _, shown = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+        wanted = token or secrets.token_urlsafe()  # so that no name can be found out
+        is_theirs = (
+            hmac.compare_digest(shown.strip().encode(), wanted.encode()) and scheme.lower() == "bearer"
+        )
         if schedule is None or not token or not is_theirs:
             raise HookFailed(401, "The token is not that of this schedule.", www_authenticate="Bearer")
         if request.method != "POST":

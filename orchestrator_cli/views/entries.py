@@ -18,7 +18,7 @@ from orchestrator_cli import events
 from orchestrator_cli.durable.lengths import length_text
 from orchestrator_cli.events import Event
 from orchestrator_cli.plan import Plan, Route, Subtask
-from orchestrator_cli.values import Remembered
+from orchestrator_cli.values import ANSWERED_BY, Remembered
 from orchestrator_cli.views.graph import patch_lines, plan_diff
 from orchestrator_cli.views.markdown import bullets, code, fence, prose, said, table
 from orchestrator_cli.views.text import (
@@ -367,14 +367,7 @@ def _approval_asked(fact: events.ApprovalAsked) -> _EntryText:
 
 @_entry.register
 def _approval_given(fact: events.ApprovalGiven) -> _EntryText:
-    whose = {
-        "user": "the user",
-        "page": "the user on Prefect's page",
-        "flag": "the flag -y",
-        "settings": "the settings",
-        "deadline": "the deadline",
-    }[fact.by]
-    title = f"question {code(fact.id)}: {fact.decision}, by {whose}"
+    title = f"question {code(fact.id)}: {fact.decision}, by {ANSWERED_BY[fact.by]}"
     parts = [] if fact.decision != "answered" else [said(value_text(fact.value), WHOLE)]
     parts += ["Because:", said(fact.remark)] if fact.remark.strip() else []
     return _EntryText(title, "\n\n".join(parts))

@@ -89,6 +89,14 @@ def test_a_home_that_is_a_file_is_named(orch: Orch, tmp_path: Path) -> None:
     assert "ORCH_HOME" in done.error
 
 
+@pytest.mark.parametrize("command", [("up",), ("schedule", "add", "a", "Go.")])
+def test_a_home_that_cannot_be_made_is_named(orch: Orch, command: tuple[str, ...]) -> None:
+    done = orch(*command, ORCH_HOME="/proc/orch")
+    assert done.code == 3
+    assert "/proc/orch" in done.error
+    assert "Errno" not in done.error
+
+
 # --- places that need a mount
 
 

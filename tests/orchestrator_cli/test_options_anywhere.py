@@ -182,6 +182,13 @@ def test_a_value_is_compared_and_not_its_spelling() -> None:
     assert parsed(["--max-cost", "1", "ask", "--max-cost", "1.0", "Why?"])["max_cost"] == 1.0
 
 
+@pytest.mark.parametrize("args", [["--max-cost=nan", "ask", "Go."], ["ask", "--max-cost=nan", "Go."]])
+def test_what_is_no_number_is_not_given_twice(orch: Orch, args: list[str]) -> None:
+    done = orch(*args)
+    assert done.code == 3
+    assert "max_cost" in done.error
+
+
 def test_options_of_several_levels_conflict(capsys: pytest.CaptureFixture[str]) -> None:
     assert "as 'a' and as 'b'" in refused(["-C", "a", "memory", "-C", "b", "list"], capsys)
 

@@ -1,5 +1,6 @@
 """Which of the runs that are due begin, and what becomes of the others."""
 
+import contextlib
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator_cli.engine.deployments import ScheduledRun
+from orchestrator_cli.engine import deployments
+from orchestrator_cli.engine.deployments import ScheduledRun, next_time
+from orchestrator_cli.engine.server import import_prefect
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.schedules.rates import HOUR_S, HourlyRate
 from orchestrator_cli.schedules.rules import BUSY, MADE_UP, MISSED, REPLACED, TOO_MANY, decide
@@ -105,11 +108,48 @@ def test_times_that_are_caught_up_with_are_not_skipped_for_the_run_at_work() -> 
         {"after": "two", "condition": "secret == 1"},
         {"process": "backup"},
         {"name": "Über uns"},
+        {"name": ""},
     ],
 )
 def test_a_schedule_that_means_nothing_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         made(**{"name": "one", "workspace": "/w", "prompt": "Go.", **fields})
+
+
+@pytest.mark.parametrize(
+    ("timing", "comes"),
+    [
+        ({"cron": "0 0 30 2 *"}, False),
+        ({"cron": "0 0 29 2 *"}, True),
+        ({"rrule": "DTSTART:20200101T000000Z\nRRULE:FREQ=DAILY;UNTIL=20200301T000000Z"}, False),
+        ({"rrule": "FREQ=DAILY;COUNT=0"}, False),
+        ({"rrule": "DTSTART:20200101T000000\nRRULE:FREQ=DAILY;COUNT=3"}, False),
+        ({"rrule": "FREQ=MONTHLY;BYMONTH=2;BYMONTHDAY=30"}, False),
+        ({"rrule": "FREQ=WEEKLY"}, True),
+        ({"interval": 60.0}, True),
+    ],
+)
+def test_whether_a_time_is_to_come(timing: dict[str, object], *, comes: bool) -> None:
+    import_prefect()
+    found = None
+    with contextlib.nullcontext() if comes else contextlib.suppress(ValueError):
+        found = next_time({"timezone": "UTC", **timing})
+    assert (found is not None) is comes
+    assert found is None or found >= datetime.now(UTC)
+
+
+def test_a_rule_whose_next_time_is_not_found_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import_prefect()
+    monkeypatch.setattr(deployments, "SEARCH_S", 0.2)
+    with pytest.raises(ValueError, match="DTSTART"):
+        next_time({"rrule": "FREQ=SECONDLY;COUNT=900000"})
+
+
+@pytest.mark.parametrize(
+    ("at", "left_out"), [("2027-03-28T02:30", True), ("2027-03-28T03:30", False), ("2027-10-31T02:30", False)]
+)
+def test_a_time_that_the_clocks_leave_out(at: str, *, left_out: bool) -> None:
+    assert schedule(at=at, timezone="Europe/Berlin").is_left_out is left_out
 
 
 def test_broken_files_in_the_folder_hide_no_schedule(tmp_path: Path) -> None:

@@ -102,6 +102,9 @@ def test_a_schedule_is_added_listed_paused_and_removed(orch: Orch, place: Path) 
         ("news", "0 6 * * 1-5", None),
     ]
     assert rows[1]["arguments"] == ["--max-calls=5"]
+    added = orch("schedule", "add", "leap", "Go.", "--cron", "0 6 29 2 *", "--timezone=Asia/Tokyo")
+    assert "-02-29 06:00:00 JST" in added.err
+    assert "-02-29T06:00:00+09:00" in json.loads(orch("schedule", "show", "leap", "--json").out)["next"]
     there = orch("schedule", "add", "once", "Go.", "--at=2099-01-01T12:00+05:00", "--timezone=Asia/Tokyo")
     assert there.code == 0
     assert json.loads(orch("schedule", "show", "once", "--json").out)["at"] == "2099-01-01T16:00:00"
@@ -119,6 +122,10 @@ def test_a_schedule_is_added_listed_paused_and_removed(orch: Orch, place: Path) 
         ["--every", "soon", "Go."],
         ["--at", "yesterday", "Go."],
         ["--at", "2020-01-01 12:00", "Go."],
+        ["--at", "2099-03-29 02:30", "--timezone", "Europe/Berlin", "Go."],
+        ["--cron", "0 0 30 2 *", "Go."],
+        ["--on-event", "", "Go."],
+        ["--timezone", " ", "--every", "1d", "Go."],
         ["--on-file", "../secret", "Go."],
         ["--on-file", "", "Go."],
         ["--process", "first", "--max-cost=1"],

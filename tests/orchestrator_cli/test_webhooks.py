@@ -62,6 +62,11 @@ def test_a_request_with_the_token_is_kept_before_it_is_answered(hooks: Hooks) ->
     assert (trigger.schedule, trigger.source, trigger.occasion) == ("deploy", "webhook", '{"ref": "main"}')
 
 
+def test_the_scheme_of_the_token_is_in_any_case(hooks: Hooks) -> None:
+    assert hooks.post(Authorization=f"bearer {hooks.store.token('deploy')}") == 202
+    assert hooks.post(Authorization=f"Basic {hooks.store.token('deploy')}") == 401
+
+
 @pytest.mark.parametrize(
     ("status", "wrong"),
     [

@@ -138,7 +138,7 @@ def _script(
             if only_defines and not is_executable:
                 return LeftOut(path, "it only defines things, for other files to import")
         else:
-            about, calls = leading_comment(source, language), text_calls(source, language)
+            about, calls = leading_comment(source, language), text_calls(source, language, path.name)
     except SyntaxError as exc:
         return LeftOut(path, f"it is not Python that can be read: {exc.msg}, line {exc.lineno or 0}")
     return Script(path, program, about, tuple(calls))

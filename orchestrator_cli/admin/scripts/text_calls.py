@@ -27,13 +27,11 @@ _ANY_OPTION = ("option", "options", "flag", "flags", "-h", "--help")
 _TOKEN = re.compile(r"<[^<>]{1,80}>(?:\.\.\.)?|\[[^\[\]]{1,80}\](?:\.\.\.)?|[^\s\[\]]{1,80}")
 
 
-def text_calls(source: str, ending: str) -> list[ScriptCall]:
-    """The way to call a script that is not Python."""
+def text_calls(source: str, ending: str, name: str) -> list[ScriptCall]:
+    """The way to call a script that is not Python. `name`: of its file."""
     about, is_shell = leading_comment(source, ending), ending in (".sh", ".bash", ".zsh")
     letters = _GETOPTS.search(source) if is_shell else None
-    usage = _usage_of(source)
-    if not all(_is_plain(token) for token in _TOKEN.findall(usage)):
-        usage = ""
+    usage = _usage_of(source, name)
     parameters = list(_of_usage(usage, letters[1] if letters else "", source))
     if letters is not None:
         needed = {one.option for one in parameters if one.is_required}
@@ -79,15 +77,28 @@ def leading_comment(source: str, ending: str) -> str:
     return "\n".join(found)
 
 
-def _usage_of(source: str) -> str:
-    """What follows the name of the script in its first line of usage."""
+def _usage_of(source: str, name: str) -> str:
+    """What follows the name of the script in its first line of usage that is no prose."""
     for line in source.splitlines()[:MOST_LINES]:
         if (found := _USAGE_WORD.search(line)) is not None:
             text = re.split(r"[\"'`;]|\\n|\s[12]?>", found[1].strip(" \"'"))[0]
-            _, _, rest = text.partition(" ")
-            if rest and "|" not in rest:
+            command, _, rest = text.partition(" ")
+            tokens = _TOKEN.findall(rest)
+            is_call = _is_name(command, name) or all(map(_is_marked, tokens))
+            if rest and "|" not in rest and is_call and all(map(_is_plain, tokens)):
                 return rest.strip()
     return ""
+
+
+def _is_name(command: str, name: str) -> bool:
+    """Whether the first word after `Usage:` is the name of a script, or code that gives it."""
+    last = command.rpartition("/")[2]
+    return last in (name, name.rpartition(".")[0]) or not last.replace("-", "").replace("_", "").isalnum()
+
+
+def _is_marked(token: str) -> bool:
+    """Whether a word is an option or a place also without the name of a script before it."""
+    return token.startswith(("-", "[", "<")) or token.strip(".") == token.strip(".").upper()
 
 
 def _is_plain(token: str) -> bool:

@@ -14,7 +14,8 @@ from orchestrator_cli.approvals.broker import (
     question_of,
 )
 from orchestrator_cli.approvals.deadlines import Patience
-from orchestrator_cli.approvals.inbox import Answer, pending_answers, send
+from orchestrator_cli.approvals.inbox import Answer, await_use, pending_answers, send
+from orchestrator_cli.approvals.late import check_was_used
 from orchestrator_cli.cli.chat.terminal_input import choice_of, question_lines
 from orchestrator_cli.cli.commands.ask import model_of
 from orchestrator_cli.cli.detached import arguments_of, attach, check_detach, print_started, resume_detached
@@ -150,10 +151,14 @@ def approve(
             _list(open_ones, past, console, as_json=output.as_json)
             return
         picked = _questions(open_ones, question, given, past)
-        for asked in picked:
-            send(past.folder, Answer(id=asked.id, reply=_reply(asked, given)))
+        replies = [(asked, _reply(asked, given)) for asked in picked]
+        sent = [send(past.folder, Answer(id=asked.id, reply=reply)) for asked, reply in replies]
         left = [asked.id for asked in open_ones if asked not in picked]
         if one.status == "running":
+            await_use(sent)
+            facts = [event.data for event in past.events()]
+            for asked, reply in replies:
+                check_was_used(facts, asked.id, asked.subject, reply)
             console.lines([f"Run {past.run} was given the answer (process {one.pid or 'unknown'})."])
         elif left:
             console.lines([f"Still open: {', '.join(left)}. To resume without them: orch resume {past.run}"])

@@ -17,6 +17,7 @@ from orchestrator_cli.cli.options import (
     ModelName,
     Output,
     PermissionOptions,
+    filled,
     with_options,
 )
 from orchestrator_cli.cli.reporting import (
@@ -28,7 +29,7 @@ from orchestrator_cli.cli.reporting import (
     settings_of,
 )
 from orchestrator_cli.durable.lengths import length_text, seconds_of
-from orchestrator_cli.engine.deployments import check_timing
+from orchestrator_cli.engine.deployments import next_time
 from orchestrator_cli.engine.server import import_prefect
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.execution.processes import plan_of
@@ -54,35 +55,53 @@ ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="The name of t
 @with_options
 def add(
     name: ScheduleName,
-    prompt: Annotated[str, typer.Argument(help="What you want done each time.")] = "",
+    prompt: Annotated[str, typer.Argument(help="What you want done each time.", callback=filled)] = "",
     *,
     process: Annotated[
-        str, typer.Option("--process", metavar="NAME", help="Instead of a prompt, run this process.")
+        str,
+        typer.Option(
+            "--process",
+            metavar="NAME",
+            help="Instead of a prompt, run this process.",
+            callback=filled,
+        ),
     ] = "",
     given: Annotated[
         list[str] | None, typer.Option("--input", metavar="NAME=VALUE", help="What the process is given.")
     ] = None,
-    cron: Annotated[str, typer.Option(help='When, as in crontab: "0 6 * * 1-5".')] = "",
-    every: Annotated[str, typer.Option(help="How often: 30s, 10m, 2h, 1d, 1w.")] = "",
-    at: Annotated[str, typer.Option(help='Once, at this time: "2027-01-31 18:00".')] = "",
-    rrule: Annotated[str, typer.Option(help="When, as a recurrence rule of iCalendar.")] = "",
-    timezone: Annotated[str, typer.Option(help="Of the times (default: this machine's).")] = "",
+    cron: Annotated[str, typer.Option(help='When, as in crontab: "0 6 * * 1-5".', callback=filled)] = "",
+    every: Annotated[str, typer.Option(help="How often: 30s, 10m, 2h, 1d, 1w.", callback=filled)] = "",
+    at: Annotated[str, typer.Option(help='Once, at this time: "2027-01-31 18:00".', callback=filled)] = "",
+    rrule: Annotated[
+        str, typer.Option(help="When, as a recurrence rule of iCalendar.", callback=filled)
+    ] = "",
+    timezone: Annotated[
+        str, typer.Option(help="Of the times (default: this machine's).", callback=filled)
+    ] = "",
     on_file: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB", help="When a file of the workspace changes that this pattern names."),
+        typer.Option(
+            metavar="GLOB",
+            help="When a file of the workspace changes that this pattern names.",
+            callback=filled,
+        ),
     ] = None,
     on_event: Annotated[
-        str, typer.Option(metavar="NAME", help="At each event of Prefect of this name, which may end in *.")
+        str,
+        typer.Option(
+            metavar="NAME", help="At each event of Prefect of this name, which may end in *.", callback=filled
+        ),
     ] = "",
     resource: Annotated[
-        str, typer.Option(metavar="ID", help="With --on-event: only if the event is about this.")
+        str,
+        typer.Option(metavar="ID", help="With --on-event: only if the event is about this.", callback=filled),
     ] = "",
     webhook: Annotated[
         bool,
         typer.Option("--webhook", help="When a request comes in with the token that this command shows."),
     ] = False,
     after: Annotated[
-        str, typer.Option(metavar="NAME", help="When a run of this schedule has completed.")
+        str, typer.Option(metavar="NAME", help="When a run of this schedule has completed.", callback=filled)
     ] = "",
     condition: Annotated[
         str,
@@ -90,6 +109,7 @@ def add(
             "--if",
             metavar="EXPRESSION",
             help="With --after: only if this is true of that run's `outcome`, `answer` and `value`.",
+            callback=filled,
         ),
     ] = "",
     missed: Annotated[
@@ -109,6 +129,7 @@ def add(
         typer.Option(
             metavar="EVENTS",
             help="What of its runs to notify you of: done,failed,waiting,budget (default: orch.toml).",
+            callback=filled,
         ),
     ] = "",
     no_notify: Annotated[
@@ -167,20 +188,12 @@ def add(
             notify=_notified(notify, never=no_notify),
             patience=answers.patience,
         )
-        if schedule.timing:
-            import_prefect()
-            try:
-                check_timing(schedule.timing)
-            except ValueError as exc:
-                said = str(exc).splitlines()[-2 if "\n" in str(exc) else 0].strip()
-                said = said.removeprefix("Value error, ").partition(" [type=")[0]
-                raise UsageError(f"These times cannot be used: {said}.") from exc
-        if schedule.is_past:
-            raise UsageError(f"{at} has gone by ({schedule.timezone}).", "Name a time that is to come.")
+        due = _first_time(schedule)
         replaced = " It replaces the one of this name." if name in store.all() else ""
         token = store.make_token(name, wanted=webhook)
         store.put(schedule)
         console.lines([f"{name} runs {when_of(schedule)}, as long as orch up does.{replaced}"])
+        console.lines([f"Next: {_time_text(due)}"] if due else [])
         console.lines(_remarks(store, schedule, token, settings))
 
 
@@ -229,10 +242,13 @@ def show(
             return
         last = look_at(past) if (past := last_of_schedules(store.folder.parent).get(name)) else None
         url = {"url": store.hook_url(name)} if found.webhook else {}
+        due = _next_of(found)
         if common.as_json:
-            print_json(found.model_dump(mode="json") | url | _latest(store, name, last))
+            next_one = {"next": due.isoformat() if due else None}
+            print_json(found.model_dump(mode="json") | url | next_one | _latest(store, name, last))
             return
         rows = found.model_dump(mode="json", exclude_defaults=True) | url
+        rows |= {"next": _time_text(due) if due else "never"} if found.timing and not found.paused else {}
         print_lines([f"{key:<13} {clean(str(value))}" for key, value in rows.items()])
         print_lines([clean(line) for line in _latest_lines(store, name, last, whole=True)])
 
@@ -365,6 +381,43 @@ def _notified(text: str, *, never: bool) -> tuple[str, ...] | None:
     if unknown := [one for one in events if one not in get_args(NotifyEvent)]:
         raise UsageError(f"{unknown[0]!r} is not an event.", "Name some of: done,failed,waiting,budget.")
     return events
+
+
+def _first_time(one: Schedule) -> datetime | None:
+    """The next time of a new schedule; None if no time starts it. Raises `UsageError` if there is none."""
+    if one.at is not None and one.is_past:
+        raise UsageError(f"{one.at} has gone by ({one.timezone}).", "Name a time that is to come.")
+    if one.is_left_out:
+        raise UsageError(
+            f"{one.at} does not exist in {one.timezone}: the clocks leave it out.", "Name another time."
+        )
+    if one.timing is None:
+        return None
+    import_prefect()
+    try:
+        found = next_time(one.timing)
+    except ValueError as exc:
+        said = str(exc).splitlines()[-2 if "\n" in str(exc) else 0].strip()
+        said = said.removeprefix("Value error, ").partition(" [type=")[0]
+        raise UsageError(f"These times cannot be used: {said}.") from exc
+    if found is None:
+        raise UsageError(f"It would never run: there is no time to come {when_of(one)}.", "Name other times.")
+    return found
+
+
+def _next_of(one: Schedule) -> datetime | None:
+    """The next time of a schedule that there is; None if there is none, or while it is paused."""
+    if one.paused or one.timing is None:
+        return None
+    import_prefect()
+    try:
+        return next_time(one.timing)
+    except ValueError:
+        return None
+
+
+def _time_text(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _seconds(text: str) -> float:
