@@ -92,28 +92,32 @@ class QuestionMirror:
     def look(self, client: Any) -> None:
         """Show what is asked now, and take up an answer. Raises what the client raises."""
         with self._lock:
-            asked, gone = self._asked(), self._gone
-            self._gone = {}
-            if self._shown and (asked is None or asked.id != self._shown):
-                # Looked at now and after the server has the next state, with which it takes no more answers.
-                self._gone = {self._shown: self._state().asked[self._shown]}
+            gone, self._gone = self._gone, {}
+            asked = self._update()
         for one in (gone | self._gone).values():
             if may_be_answered(one, is_own=self._is_own):
                 take_answer(self._request(client), self._outbox.flow_run, one, self._folder, self._used)
-        with self._lock:
-            if asked is None:
-                if self._shown:
-                    self._shown = ""
-                    self._outbox.put_between({"type": "RUNNING", "name": "Running"})
-                return
-            if self._seen[0] != asked.id:
-                self._seen = asked.id, time.monotonic()
-            if self._shown != asked.id:
-                if time.monotonic() - self._seen[1] >= OPEN_S:
-                    self._show(asked)
-                return
-        if may_be_answered(asked, is_own=self._is_own):
+        if asked is not None and may_be_answered(asked, is_own=self._is_own):
             self._take(asked, client)
+
+    def _update(self) -> ApprovalAsked | None:
+        """Show what is asked now; the question whose form was there before, if it is still the oldest."""
+        asked = self._asked()
+        if self._shown and (asked is None or asked.id != self._shown):
+            # Looked at now and after the server has the next state, with which it takes no more answers.
+            self._gone = {self._shown: self._state().asked[self._shown]}
+        if asked is None:
+            if self._shown:
+                self._shown = ""
+                self._outbox.put_between({"type": "RUNNING", "name": "Running"})
+            return None
+        if self._seen[0] != asked.id:
+            self._seen = asked.id, time.monotonic()
+        if self._shown == asked.id:
+            return asked
+        if time.monotonic() - self._seen[1] >= OPEN_S:
+            self._show(asked)
+        return None
 
     def _take(self, asked: ApprovalAsked, client: Any) -> None:
         if time.monotonic() - self._sent.get(asked.id, -TAKEN_S) < TAKEN_S:
