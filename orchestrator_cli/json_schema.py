@@ -28,6 +28,8 @@ PATTERN_REPEATS = 10_000
 UNEVALUATED = 1_000
 """How many items or keys `unevaluatedItems` and `unevaluatedProperties` compare, each with each."""
 _COUNT = re.compile(r"(?:(\))\s*+)?\{(\d++)")
+_RECURSES = re.compile(r"(?<!\\)(?:\\\\)*\(\?(?:R\)|[-+]?\d|&|P>)")
+"""A call of the whole pattern or of a group, such as `(?R)` and `(?1)`, which takes memory without an end."""
 _SPACED = re.compile(r"\(\?[a-zA-Z0-9]*x")
 
 _until: ContextVar[float] = ContextVar("until")
@@ -82,6 +84,8 @@ def _within_time(schema: Mapping[str, Any], value: JsonValue, most: int | None =
         return [Misfit("", f"it could not be checked within {CHECK_S:g} s")]
     except RecursionError:
         return [Misfit("", "it cannot be checked: the schema or the value is nested too deeply")]
+    except (ArithmeticError, ValueError, MemoryError):
+        return [Misfit("", "it cannot be checked: a number or a text is too large for that")]
     except _NoSchema:
         return [Misfit("", "it cannot be checked: a reference leads to what is no schema")]
     except Unresolvable as exc:
@@ -144,11 +148,13 @@ def _pattern_fault(pattern: str) -> str:
 
     if len(pattern) > PATTERN_CHARS:
         return f"a pattern is longer than {PATTERN_CHARS:,} characters"
+    if _RECURSES.search(pattern):
+        return f"the pattern {pattern!r} refers to itself or a part of it, which JSON Schema does not have"
     if _repeats(pattern) > PATTERN_REPEATS:
         return f"the pattern {pattern!r} repeats a part more than {PATTERN_REPEATS:,} times"
     try:
         regex.compile(pattern)
-    except regex.error as exc:
+    except (regex.error, ArithmeticError, ValueError, MemoryError) as exc:
         return f"the pattern {pattern!r} is no regular expression: {exc}"
     return ""
 

@@ -34,7 +34,7 @@ from memory.knowledge.documents import (
     walk,
 )
 from memory.records import Scope
-from orchestrator_cli.durable.files import read_regular
+from orchestrator_cli.durable.files import read_stored
 from orchestrator_cli.durable.held_folder import mark_of
 from orchestrator_cli.durable.ignore_rules import IGNORE_FILE
 
@@ -93,8 +93,9 @@ class _Item:
 class Ingester:
     """Reads documents into `base`, for `scope`.
 
-    `refused` says which files and folders are never read. `on_document` is called before each document is
-    read, with its ref and the number of documents.
+    `refused` says which files and folders are never read, and `way_out` why a name that leads elsewhere is
+    not followed; empty if it is. `on_document` is called before each document is read, with its ref and the
+    number of documents.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Ingester:
         convert: Convert,
         fetch: Fetch,
         refused: Callable[[Path], bool] = lambda _: False,
+        way_out: Callable[[Path], str] = lambda _: "",
         on_document: Callable[[str, int], None] = lambda _ref, _count: None,
     ) -> None:
         self._base = base
@@ -112,6 +114,7 @@ class Ingester:
         self._convert = convert
         self._fetch = fetch
         self._refused = refused
+        self._way_out = way_out
         self._on_document = on_document
         self.report = IngestReport()
         """The state so far, also while the work is in progress."""
@@ -131,8 +134,11 @@ class Ingester:
             if name.startswith(("http://", "https://")):
                 source = KnowledgeSource(name, "web", self._scope)
             else:
-                path = Path(name).expanduser().resolve()
-                source = _source_at(path, self._scope)
+                path = Path(name).expanduser()
+                if why := self._way_out(path):
+                    self.report.faults.append((str(path.absolute()), why))
+                    continue
+                source = _source_at(path.resolve(), self._scope)
             if fault := self._source_fault(name, source):
                 self.report.faults.append((name if "://" in name else source.ref, fault))
                 continue
@@ -247,7 +253,7 @@ class Ingester:
         if item.named and self._refused(path):
             raise UnreadableDocument(_PROTECTED)
         try:
-            data = read_regular(path, MAX_BYTES + 1)
+            data = read_stored(path, MAX_BYTES + 1)
         except OSError as exc:
             raise UnreadableDocument(f"it cannot be read: {exc.strerror}") from None
         if why := item.source.replaced(item.ref):  # since it was listed

@@ -16,13 +16,12 @@ from memory.knowledge import KnowledgeBase, KnowledgeSource, StoredDocument
 from memory.knowledge.documents import MAX_BYTES, UnreadableDocument, is_file
 from memory.knowledge.ingest import FetchedPage, Ingester
 from memory.knowledge.ingest import IngestReport as IngestReport
-from orchestrator_cli.durable.places import Places
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.recall.converter import REASON_CHARS, Converter
 from orchestrator_cli.recall.knowledge import open_knowledge, project_of
+from orchestrator_cli.recall.named_files import NamedFiles
 from orchestrator_cli.recall.run_memory import open_dense
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.tools.file_rules import hidden_at, hiding_rule
 from orchestrator_cli.tools.web import Resolve, fetch
 from toolsmith.sandbox.addresses import public_address
 
@@ -57,7 +56,7 @@ class KnowledgeAdmin:
         self._dense = open_dense(settings, warn)
         self._resolve = resolve
         self.root = settings.workspace.resolve()
-        self._own = Places(settings.own_places)
+        self._named = NamedFiles(settings)
         self._here = Scope(project=project_of(settings))
         self._seen = Scope() if everywhere else self._here
 
@@ -128,20 +127,15 @@ class KnowledgeAdmin:
                 scope,
                 convert=convert,
                 fetch=self._fetch,
-                refused=self._is_refused,
+                refused=lambda path: bool(self._named.protection(path)),
+                way_out=self._way_out,
                 on_document=on_document,
             )
             base.embed()
 
-    def _is_refused(self, path: Path) -> bool:
-        path = path.absolute()
-        rule = hiding_rule(path.name) or hidden_at(str(path))
-        return rule is not None or self._is_own(path.resolve())
-
-    def _is_own(self, path: Path) -> bool:
-        """Whether `orch` keeps the path, except in a workspace there, which is the user's."""
-        place = self._own.holding(path)
-        return place is not None and not (self._own.holding(self.root) and path.is_relative_to(self.root))
+    def _way_out(self, path: Path) -> str:
+        found = self._named.way_out(path)
+        return f"{found.why}. {found.remedy}" if found else ""
 
     def _fetch(self, url: str) -> FetchedPage:
         import httpx

@@ -19,6 +19,7 @@ from orchestrator_cli.errors import ApprovalNeeded, ConfigError, RunFailed, Usag
 from orchestrator_cli.events import ApprovalGiven, Asked
 from orchestrator_cli.execution.tool_cards import permissions_of
 from orchestrator_cli.journal.redaction import Redactor
+from orchestrator_cli.recall.named_files import NamedFiles
 from orchestrator_cli.recall.run_memory import IndexChanges, open_memory, reindex_tools
 from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings
@@ -234,8 +235,9 @@ class ToolAdmin:
 
     def take_in(self, path: Path, *, beside: bool) -> Iterator[tuple[BuiltTool, archive.ImportedTool | str]]:
         """Each tool of an archive with the imported tool, or the reason why it was not imported."""
+        place = NamedFiles(self._settings).check(path, "imported")
         with _translated():
-            tools = archive.read_archive(path)
+            tools = archive.read_archive(place)
         for tool in tools:
             try:
                 with _translated():

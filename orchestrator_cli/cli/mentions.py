@@ -6,12 +6,15 @@ and what was pasted in an earlier process and comes back from the history.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from memory.knowledge.documents import is_file
-from orchestrator_cli.views.text import one_line
+from orchestrator_cli.recall.attachments import find_files
+from orchestrator_cli.recall.named_files import is_followed, real_path
+from orchestrator_cli.settings import Settings
+from orchestrator_cli.views.text import file_name, one_line
 
 _MENTION = re.compile(r"""(?<!\S)@(?:"([^"\n]+)"|'([^'\n]+)'|(\S+))""")
 _LIKE_A_FILE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,7}$|/")
@@ -58,6 +61,19 @@ def mentions(prompt: str, folder: Path, pasted: Iterable[str] = ()) -> Mentions:
         else:
             files[file] = None
     return Mentions(tuple(files), tuple(left_out), tuple(missing))
+
+
+def attached_lines(paths: Sequence[Path], settings: Settings, *, followed_only: bool = False) -> list[str]:
+    """What is attached and from where, for the user to see before anything is done with it.
+
+    `followed_only`: only files that links make other ones than those that were named. Raises `UsageError`.
+    """
+    return [
+        f"attached  {file_name(one.path.name)} · {len(one.data):,} bytes · "
+        f"from {file_name(str(real_path(one.path)))}"
+        for one in find_files(paths, settings)
+        if not followed_only or is_followed(one.path, settings)
+    ]
 
 
 def _named(prompt: str, folder: Path) -> Iterator[tuple[str, Path | None]]:

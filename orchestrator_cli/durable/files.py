@@ -84,6 +84,18 @@ def read_regular(path: Path, limit: int | None = None) -> bytes:
         return file.read(-1 if limit is None else limit)
 
 
+def read_stored(path: Path, limit: int) -> bytes:
+    """As `read_regular`, of a file that is stored: what a system makes up as it is read is none.
+
+    Such files have a size that has nothing to do with what is read, wherever they are mounted. Raises
+    `OSError` for them too.
+    """
+    size, data = path.stat().st_size, read_regular(path, limit)
+    if len(data) < min(size, limit) or (data and not size):
+        raise OSError(errno.ENXIO, "its content is made up as it is read", str(path))
+    return data
+
+
 def read_whole(path: Path, limit: int = MAX_LOG_BYTES) -> bytes:
     """All of a regular file. Raises `OSError`, also if it has more than `limit` bytes."""
     if path.stat().st_size > limit:

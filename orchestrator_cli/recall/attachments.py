@@ -2,29 +2,28 @@
 
 Texts, PDF and Office files become Markdown, images become small ones without metadata, and recordings stay
 as they are until a model has written them down. What is converted is converted in a sandbox. A file may be
-anywhere, because the user named it; keys, logins and what `orch` keeps are refused. What is in a file is
-data: prompts have it between marks, and it grants nothing.
+anywhere, because the user named it; `named_files` says which are refused. What is in a file is data: prompts
+have it between marks, and it grants nothing. Values of keys that are in it are masked.
 
-Not covered: pictures within documents, video, and links that lead to another file between two looks.
+Not covered: pictures within documents, video, and keys that a picture shows.
 """
 
 import base64
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from memory.knowledge.chunks import Document
 from memory.knowledge.documents import UnreadableDocument, read_bytes
-from orchestrator_cli.durable.files import read_regular
+from orchestrator_cli.durable.files import read_stored
 from orchestrator_cli.durable.foreign import excerpt
-from orchestrator_cli.durable.places import Places
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.recall.converter import Converter
+from orchestrator_cli.recall.named_files import NamedFiles
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.tools.file_rules import hidden_at, hiding_rule
 from orchestrator_cli.values import AttachedFile, Attachment
 
 MOST = 20
@@ -74,27 +73,10 @@ def find_files(paths: Sequence[Path], settings: Settings) -> list[FoundFile]:
     return [_found(path, settings) for path in dict.fromkeys(paths)]
 
 
-def refusal(path: Path, settings: Settings) -> str:
-    """Why a file may not be given to models; empty if it may.
-
-    It is judged by its name, and by that of what it leads to.
-    """
-    own, root = Places(settings.own_places), settings.workspace.resolve()
-    for place in (path.absolute(), path.resolve()):
-        rule = hiding_rule(place.name, settings.allow_protected, place.parts[1:-1]) or hidden_at(str(place))
-        if rule is not None:
-            return rule.why
-        # A workspace within the data folder is the user's.
-        if own.holding(place) is not None and not (own.holding(root) and place.is_relative_to(root)):
-            return "`orch` itself keeps it"
-    return ""
-
-
 def _found(path: Path, settings: Settings) -> FoundFile:
-    if why := refusal(path, settings):
-        raise UsageError(f"{path} is not attached: {why}.", "Leave it out; no model is given such files.")
+    real = NamedFiles(settings).check(path, "attached")
     try:
-        data = read_regular(path, MAX_BYTES + 1)
+        data = read_stored(real, MAX_BYTES + 1)
     except OSError as exc:
         raise UsageError(f"{path} cannot be attached: {exc.strerror or exc}.", "Name a file.") from exc
     if len(data) > MAX_BYTES:
@@ -121,8 +103,13 @@ def image_form(data: bytes) -> str:
     return next((form for start, form in IMAGES.items() if data.startswith(start)), "")
 
 
-def read_files(found: Iterable[FoundFile], convert: Converter) -> Iterator[ReadFile]:
-    """What is kept of each file. Raises `UsageError` for one that cannot be converted."""
+def read_files(
+    found: Iterable[FoundFile], convert: Converter, mask: Callable[[bytes], bytes] = lambda data: data
+) -> Iterator[ReadFile]:
+    """What is kept of each file. Raises `UsageError` for one that cannot be converted.
+
+    `mask` removes the values of keys from a text or a recording.
+    """
     taken: set[str] = set()
     for file in found:
         name = _free_name(file.path.name, taken)
@@ -131,6 +118,8 @@ def read_files(found: Iterable[FoundFile], convert: Converter) -> Iterator[ReadF
             media, content, about = _converted(file, convert)
         except UnreadableDocument as exc:
             raise UsageError(f"{file.path} cannot be attached: {exc}.", "Leave it out.") from exc
+        if file.kind != "image":
+            content = mask(content)
         attachment = Attachment(
             name=name,
             path=str(file.path.resolve()),

@@ -21,6 +21,7 @@ import uvicorn
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from orchestrator_cli.durable.peers import is_of_another
 from orchestrator_cli.engine.deployments import OCCASION_BYTES
 from orchestrator_cli.engine.serving import TimelyProtocol
 from orchestrator_cli.runtime import new_run_id
@@ -34,6 +35,24 @@ MOST_WAITING = 100
 """Of all schedules: requests that were accepted while Prefect's server did not answer."""
 BODY_S = 10.0
 CONNECTIONS = 64
+
+
+OTHERS = 16
+"""Of the connections, those that other users of the machine may have, such as a proxy with its own user."""
+
+
+class HookProtocol(TimelyProtocol):
+    """Closes a connection of another user if others have their share, so that they cannot take all."""
+
+    is_of_others = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        server = transport.get_extra_info("sockname")
+        self.is_of_others = self.client is None or is_of_another(self.client, server)
+        others = sum(getattr(one, "is_of_others", False) for one in self.connections)
+        if self.is_of_others and others > OTHERS:
+            transport.abort()
 
 
 class HookFailed(Exception):
@@ -86,7 +105,7 @@ class Webhooks:
         self._say_once(f"Webhooks: listening at {self._store.hook_url()}")
         config = uvicorn.Config(
             self,
-            http=TimelyProtocol,
+            http=HookProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -103,6 +103,16 @@ CREDENTIALS = (
     ),
 )
 
+MACHINE_KEEPS = FileRule(
+    "/proc /sys /dev /run/secrets /run/credentials /run/user /etc/shadow* /etc/gshadow* /etc/sudoers* "
+    "/etc/wireguard /etc/krb5.keytab etc/ssl/private etc/pki/private etc/ssh/ssh_host_*_key "
+    "etc/security/opasswd etc/ppp/*-secrets NetworkManager/system-connections krb5cc_* /var/spool",
+    "the machine makes or keeps it, and it may hold secrets",
+)
+"""Absolute paths. What is there shows processes and their environment, or is for the machine only."""
+_SHARED_AT_RUN = ("gvfs", "doc")
+"""Folders of `/run/user/ID` in which desktops mount what a user opens."""
+
 GIT_FOLDER = FileRule("", "it is a git repository by another name: git runs what its settings name")
 """For a folder that git takes for its own whatever its name, see `is_git_folder`."""
 
@@ -110,6 +120,7 @@ executes = FileRules(EXECUTES)
 machine = FileRules((MACHINE,))
 """Asked about absolute paths, with their first `/`."""
 machine_programs = FileRules((MACHINE_PROGRAMS,))
+_machine_keeps = FileRules((MACHINE_KEEPS,))
 _harmless = FileRules((HARMLESS,))
 _ours = FileRules((OURS,))
 _hidden = FileRules((*HIDDEN, *CREDENTIALS))
@@ -180,6 +191,13 @@ def hidden_at_home(path: str, allowed: Collection[str]) -> bool:
 def hidden_at(path: str) -> FileRule | None:
     """The rule on the way to an absolute path, of version control or of `CREDENTIALS`."""
     found = _closed.within(path.strip("/"))
+    return found[1] if found else None
+
+
+def machine_keeps(path: str) -> FileRule | None:
+    """The rule about an absolute path, resolved, that no user's file has."""
+    is_shared = path.startswith("/run/user/") and path.split("/")[4:5] in ([one] for one in _SHARED_AT_RUN)
+    found = None if is_shared else _machine_keeps.within(path)
     return found[1] if found else None
 
 

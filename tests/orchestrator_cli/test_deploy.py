@@ -73,6 +73,7 @@ def test_a_deployment_carries_the_schedule_and_nothing_of_this_machine(
     assert (given["prompt"], given["arguments"]) == ("Go.", ["--max-calls=5"])
     assert given["patience"]["within_s"] == 7200
     assert str(orch.workspace) not in json.dumps(found)
+    assert not {"mark", "workspace"} & given.keys()
     assert found["schedules"][0]["schedule"]["cron"] == "0 6 * * *"
     assert orch("deploy", "one", "--pool", pool, **team).code == 0
     assert deployment(engine, pool)["id"] == found["id"]

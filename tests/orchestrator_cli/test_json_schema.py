@@ -74,6 +74,27 @@ def test_checking_takes_a_limited_time(schema: dict[str, Any], value: Any) -> No
     assert found or "patternProperties" in schema
 
 
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"multipleOf": 0.1}, 10**400),
+        ({"maximum": 1}, 10**5000),
+        ({"const": 1}, 10**5000),
+        ({"uniqueItems": True}, [10**5000, 1]),
+    ],
+    ids=["multipleOf", "maximum", "const", "uniqueItems"],
+)
+def test_numbers_without_measure_do_not_fit(schema: dict[str, Any], value: Any) -> None:
+    assert not schema_fault(schema)
+    assert misfits(schema, value)
+
+
+@pytest.mark.parametrize("pattern", ["(?R)*", "(a)(?1)+", "(?P<n>a)(?&n)*", r"\\(?R)", "(?-1)"])
+def test_a_pattern_that_refers_to_itself_is_refused(pattern: str) -> None:
+    assert "refers to itself" in schema_fault({"pattern": pattern})
+    assert not schema_fault({"pattern": r"\(?R|(?:a)(?=b)(?P<n>c)"})
+
+
 SLOW = {"pattern": "^(a+)+$"}
 """Slow with the library's own keywords only."""
 

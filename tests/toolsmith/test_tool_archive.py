@@ -13,7 +13,15 @@ from toolsmith.build import prove_again
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError, ToolNotBuilt
 from toolsmith.library import Library, records
-from toolsmith.library.archive import MANIFEST, MAX_FILE, MAX_TOOLS, export, import_tool, read_archive
+from toolsmith.library.archive import (
+    MANIFEST,
+    MAX_FILE,
+    MAX_TOOLS,
+    MAX_TOTAL,
+    export,
+    import_tool,
+    read_archive,
+)
 from toolsmith.proof.checker import check
 
 
@@ -225,6 +233,14 @@ def test_an_archive_has_a_limited_number_of_files(tmp_path: Path) -> None:
         for number in range(2 * MAX_TOOLS + 2):
             archive.writestr(f"t{number}/v1/tool.py", "x")
     with pytest.raises(LibraryError, match=f"more than {MAX_TOOLS} tools"):
+        read_archive(tmp_path / "gift.zip")
+
+
+def test_an_archive_is_limited_as_it_is_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "gift.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(MAX_TOTAL // MAX_FILE + 1):
+            archive.writestr(f"t{number}/v1/tool.py", b" " * MAX_FILE)
+    with pytest.raises(LibraryError, match="unpacked"):
         read_archive(tmp_path / "gift.zip")
 
 

@@ -38,6 +38,8 @@ MAX_FILE = 2_000_000
 MAX_ZIP = 16_000_000
 """Bytes: a list of all its files is made in memory."""
 MAX_TOOLS = 200
+MAX_TOTAL = 64_000_000
+"""Bytes of all files as they are unpacked."""
 
 _FORMAT = 1
 _PLACE = re.compile(r"([a-z][a-z0-9_]{0,59})/v([1-9][0-9]{0,5})/tool\.(?:py|json)")
@@ -199,11 +201,14 @@ def _unpacked(path: Path) -> Iterator[Path]:
 
 
 def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The files that may be in an archive, at most as many as it may have tools."""
-    files = _folder_files(path) if path.is_dir() else _zip_files(path)
+    """The files that may be in an archive, at most as many as it may have tools, and `MAX_TOTAL` bytes."""
+    files, left = _folder_files(path) if path.is_dir() else _zip_files(path), MAX_TOTAL
     for number, (place, content) in enumerate(files):
         if number > 2 * MAX_TOOLS:
             raise LibraryError(f"{path} has the files of more than {MAX_TOOLS} tools.")
+        left -= len(content)
+        if left < 0:
+            raise LibraryError(f"{path} has more than {MAX_TOTAL:,} bytes of files, unpacked.")
         yield place, _bounded(content, place, MAX_FILE)
 
 

@@ -18,7 +18,7 @@ from orchestrator_cli.cli.commands.memory import about_session, fact_lines, hit_
 from orchestrator_cli.cli.detached import arguments_of, check_detach, start_detached, started_lines
 from orchestrator_cli.cli.editor import edit
 from orchestrator_cli.cli.foreground import confirm_no_sandbox
-from orchestrator_cli.cli.mentions import NOTHING_NAMED, mentions, named_file
+from orchestrator_cli.cli.mentions import NOTHING_NAMED, attached_lines, mentions, named_file
 from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions, SessionOptions
 from orchestrator_cli.cli.reporting import reporting, run_flags, run_settings
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
@@ -31,6 +31,7 @@ from orchestrator_cli.plan import Catalogue, Plan
 from orchestrator_cli.planning.plan_text import edited_text, plan_text, read_plan_text
 from orchestrator_cli.planning.structured_output import Unusable
 from orchestrator_cli.recall.attachments import find_files
+from orchestrator_cli.recall.named_files import real_path
 from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.recall.sessions import exchange_of
 from orchestrator_cli.runs.feedback import Vote, give_feedback
@@ -45,7 +46,7 @@ from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import EntryFilter, FileLog, entries_of, markdown_of, select_entries
 from orchestrator_cli.views.graph import plan_lines
 from orchestrator_cli.views.outside import outside_views
-from orchestrator_cli.views.text import one_line, spent
+from orchestrator_cli.views.text import file_name, one_line, spent
 from orchestrator_cli.views.tools import list_lines
 
 OFFERED_RUNS = 20
@@ -192,7 +193,8 @@ class ReplSession:
         files = [named_file(name, self._settings.workspace) for name in names]
         find_files(files, self._settings)
         self._waiting = (*self._waiting, *files)
-        return [f"attached to the next prompt: {path}" for path in self._waiting] or ["Nothing is attached."]
+        paths = [file_name(str(real_path(path))) for path in self._waiting]
+        return [f"attached to the next prompt: {path}" for path in paths] or ["Nothing is attached."]
 
     def files(self) -> list[str]:
         return [str(self._settings.workspace)]
@@ -228,9 +230,11 @@ class ReplSession:
     def background(self, prompt: str, pasted: Sequence[str] | None) -> list[str]:
         """Run a prompt in the background. Raises `UsageError` without a sandbox."""
         check_detach(detach=True, unsafe=bool(self._unsafe))
-        files = arguments_of(attach=list(self._options(prompt, pasted).attach))
+        attach = self._options(prompt, pasted).attach
+        shown = attached_lines(attach, self._settings)
+        files = arguments_of(attach=list(attach))
         command = ("ask", "-", *self._arguments, *files, f"--session={self._chat.name}")
-        return started_lines(start_detached(self._settings, command, self._arguments, prompt))
+        return shown + started_lines(start_detached(self._settings, command, self._arguments, prompt))
 
     def command(self, arguments: list[str]) -> int:
         """Run a command of the command line in this workspace. Returns its exit code."""

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from orchestrator_cli.cli.detached import arguments_of, check_detach, print_started, start_detached
 from orchestrator_cli.cli.foreground import ForegroundRun, confirm_no_sandbox
 from orchestrator_cli.cli.formats import forms_of_plan, print_formatted
-from orchestrator_cli.cli.mentions import NOTHING_NAMED, mentions
+from orchestrator_cli.cli.mentions import NOTHING_NAMED, attached_lines, mentions
 from orchestrator_cli.cli.options import (
     AnswerOptions,
     Attach,
@@ -38,7 +38,6 @@ from orchestrator_cli.cli.options import (
     with_options,
 )
 from orchestrator_cli.cli.reporting import reporting, run_flags, run_settings
-from orchestrator_cli.durable.files import read_whole
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.execution.processes import plan_of
 from orchestrator_cli.models.model import Model
@@ -54,6 +53,7 @@ from orchestrator_cli.orchestrator import plan_prompt
 from orchestrator_cli.planning.data_answer import check_schema
 from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.process_settings import Process
+from orchestrator_cli.recall.named_files import read_named
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.values import PromptOptions
@@ -97,6 +97,10 @@ def ask(
             **run_flags(limits, permissions),
         )
         options = options_of(files, prompt, settings, console)
+        is_shown = not detach and not (output.quiet or output.as_json or output.stream_json)
+        if not is_shown:  # otherwise the run shows them
+            followed_only = not detach or not output.is_for_people
+            console.lines(attached_lines(options.attach, settings, followed_only=followed_only))
         if detach:
             known = arguments_of(limits, permissions, model=model, max_parallel=max_parallel)
             more = arguments_of(
@@ -129,15 +133,18 @@ def options_of(files: FileOptions, prompt: str, settings: Settings, console: Con
     attach = (*(path.expanduser().absolute() for path in files.attach or ()), *typed.files)
     return PromptOptions(
         attach=tuple(dict.fromkeys(path.absolute() for path in attach)),
-        answer_schema=read_schema(files.schema) if files.schema else None,
+        answer_schema=read_schema(files.schema, settings) if files.schema else None,
         speak=files.speak.expanduser().absolute() if files.speak else None,
     )
 
 
-def read_schema(path: Path) -> dict[str, JsonValue]:
+def read_schema(path: Path, settings: Settings) -> dict[str, JsonValue]:
     """The JSON Schema in a file. Raises `UsageError`."""
     try:
-        found: JsonValue = json.loads(read_whole(path.expanduser(), MAX_SCHEMA_BYTES))
+        content = read_named(path.expanduser(), settings, MAX_SCHEMA_BYTES + 1)
+        if len(content) > MAX_SCHEMA_BYTES:
+            raise UsageError(f"The schema {path} has more than 1 MB.", "Name a smaller one.")
+        found: JsonValue = json.loads(content)
     except OSError as exc:
         raise UsageError(f"The schema {path} cannot be read: {exc.strerror}.", "Name a file.") from exc
     except (ValueError, RecursionError) as exc:
@@ -225,8 +232,9 @@ def plan(
             reuse="never" if no_reuse else None,
         )
         text = checked_prompt(_read(prompt), settings.home)
+        options = options_of(FileOptions(attach=attach), prompt, settings, console)
+        console.lines(attached_lines(options.attach, settings))
         with open_run(settings, [], wants_engine=False) as run:
-            options = options_of(FileOptions(attach=attach), prompt, settings, console)
             made = plan_prompt(text, run, options=options)
         print_formatted(common, forms_of_plan(text, made))
 

@@ -17,8 +17,9 @@ app = typer.Typer(rich_markup_mode=None)
 
 ENTRYPOINT = "orchestrator_cli.schedules.worker_flow.run"
 COLLISIONS = {"queue": "ENQUEUE", "skip": "CANCEL_NEW"}
-OWN = {"name", "workspace", "paused"}
-"""What of a schedule has no meaning on another machine, and its name, which is given besides."""
+OWN = {"name", "workspace", "mark", "paused"}
+"""What of a schedule has no meaning on another machine and says things of this one, and its name, which is
+given besides."""
 
 
 @app.command()

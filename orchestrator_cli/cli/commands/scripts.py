@@ -24,6 +24,7 @@ from orchestrator_cli.cli.reporting import (
 from orchestrator_cli.durable.foreign import foreign_line, visible
 from orchestrator_cli.durable.places import Places
 from orchestrator_cli.errors import ApprovalNeeded, UsageError
+from orchestrator_cli.recall.named_files import NamedFiles, real_path
 from orchestrator_cli.settings import user_file
 from orchestrator_cli.trust import shown_path
 from orchestrator_cli.views.text import counted
@@ -107,15 +108,16 @@ def remove(
 
 def _checked(folder: Path, workspace: Path | None) -> Path:
     """The real path of a folder. Raises `UsageError` if scripts cannot be taken from there."""
-    place = folder.expanduser().resolve()
+    settings = settings_of(workspace)
+    place = real_path(folder.expanduser())
     if not place.is_dir():
         raise UsageError(f"{shown_path(folder)} is not a folder.", "Name the folder with the scripts.")
-    if Places(settings_of(workspace).own_places).holding(place) is not None:
+    if Places(settings.own_places).holding(place) is not None:
         raise UsageError(
             f"{shown_path(place)} is inside a folder of orch, which holds what models wrote.",
             "Scripts run with your rights: keep yours in a folder of their own.",
         )
-    return place
+    return NamedFiles(settings).check(folder.expanduser())
 
 
 def _marked(proposals: Sequence[Proposal], read_only: Sequence[str]) -> tuple[Proposal, ...]:

@@ -1,0 +1,99 @@
+"""Files and folders that the user names so that a model, a server or a store gets what is in them.
+
+One rule for all of them: files attached to a prompt, documents, schemas, archives of tools and folders of
+scripts. Keys, logins, what `orch` keeps, and files that the machine makes or keeps secret are refused by
+their name and by what it leads to. A name in the workspace, or in the repository around it, is somebody
+else's if that folder was downloaded: it may be a link, but not one that leads out. A link elsewhere is the
+user's, and followed.
+
+Not covered: a link that leads to another file between two looks, and hard links.
+"""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from orchestrator_cli.durable.files import read_stored
+from orchestrator_cli.durable.foreign import on_one_line
+from orchestrator_cli.durable.places import Places, folder_id, repository_around
+from orchestrator_cli.errors import UsageError
+from orchestrator_cli.settings import Settings
+from orchestrator_cli.tools.file_rules import hidden_at, hiding_rule, machine_keeps
+
+
+class Refusal(NamedTuple):
+    """Why a file is not read, as the end of a sentence, and what to do."""
+
+    why: str
+    remedy: str = "Leave it out; no model is given such files."
+
+
+class NamedFiles:
+    """The rule for the workspace of these settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._allowed = settings.allow_protected
+        self._own = Places(settings.own_places)
+        self._root = settings.workspace.resolve()
+        self._around = [self._root, *filter(None, [repository_around(self._root)])]
+
+    def protection(self, path: Path) -> str:
+        """Why no model may be given what is there, however it was found; empty if one may."""
+        for place in (path.absolute(), real_path(path)):
+            rule = hiding_rule(place.name, self._allowed, place.parts[1:-1]) or hidden_at(str(place))
+            if rule is not None:
+                return rule.why
+            # A workspace within the data folder is the user's.
+            own = self._own.holding(place) is not None
+            if own and not (self._own.holding(self._root) and place.is_relative_to(self._root)):
+                return "`orch` itself keeps it"
+        kept = machine_keeps(str(place))
+        return kept.why if kept else ""
+
+    def way_out(self, path: Path) -> Refusal | None:
+        """Set if a name in the workspace, or in the repository around it, leads out of that."""
+        named, real = Path(os.path.normpath(path.absolute())), real_path(path)
+        for base in self._around:
+            known = folder_id(base)
+            # Whatever path leads to the workspace.
+            if known in map(folder_id, named.parents) and not real.is_relative_to(base):
+                return Refusal(
+                    f"it is a link that leads out of {base}, to {on_one_line(str(real))}",
+                    f"If that is what you mean, name it: {on_one_line(str(real))}",
+                )
+        return None
+
+    def refusal(self, path: Path) -> Refusal | None:
+        """Why what the user named is not read; None if it may be."""
+        why = self.protection(path)
+        return Refusal(why) if why else self.way_out(path)
+
+    def check(self, path: Path, done: str = "read") -> Path:
+        """Where a name leads. Raises `UsageError` if it may not be `done`, such as "attached"."""
+        if found := self.refusal(path):
+            raise UsageError(f"{path} is not {done}: {found.why}.", found.remedy)
+        return real_path(path)
+
+
+def read_named(path: Path, settings: Settings, limit: int) -> bytes:
+    """The first `limit` bytes of a file that the user named. Raises `UsageError` and `OSError`."""
+    return read_stored(NamedFiles(settings).check(path), limit)
+
+
+def real_path(path: Path) -> Path:
+    """Where a path leads; a link to itself leads nowhere."""
+    try:
+        return path.resolve()
+    except RuntimeError:
+        return path.absolute()
+
+
+def is_followed(path: Path, settings: Settings) -> bool:
+    """Whether links below the current folder or the workspace make a path another one."""
+    named, real = Path(os.path.normpath(path.absolute())), real_path(path)
+    known = [
+        base.resolve() / named.relative_to(base)
+        for base in (Path.cwd(), settings.workspace.absolute())
+        if named.is_relative_to(base)
+    ]
+    return real not in (named, *known)
