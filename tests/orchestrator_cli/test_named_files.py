@@ -113,6 +113,7 @@ def environment_link(folder: Path, name: str) -> Path:
         ("ask", "What?", "--schema", "a.json"),
         ("plan", "What is in @a.json?"),
         ("tools", "import", "a.json"),
+        ("memory", "import", "a.json"),
     ],
     ids=" ".join,
 )
