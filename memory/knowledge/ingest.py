@@ -42,7 +42,7 @@ BATCH_DOCUMENTS = 200
 BATCH_BYTES = 8 * 2**20
 
 _BINARY_BUT_READ = (".pdf", ".docx", ".docm", ".xlsx", ".xlsm", ".pptx", ".pptm")
-_PROTECTED = "it is protected: it may hold secrets, or is orch's own"
+PROTECTED = "it is protected: it may hold secrets, or is orch's own"
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Ingester:
         if source.type != "folder":
             return ""
         if is_folder(path):
-            return _PROTECTED if self._refused(path) else ""
+            return PROTECTED if self._refused(path) else ""
         if "://" in name:
             return "only addresses that begin with http:// or https:// are read"
         try:
@@ -251,7 +251,7 @@ class Ingester:
     def _file_bytes(self, item: _Item, known: StoredDocument | None) -> bytes:
         path = Path(item.ref)
         if item.named and self._refused(path):
-            raise UnreadableDocument(_PROTECTED)
+            raise UnreadableDocument(PROTECTED)
         try:
             data = read_stored(path, MAX_BYTES + 1)
         except OSError as exc:

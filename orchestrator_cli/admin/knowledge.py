@@ -14,7 +14,7 @@ from memory import MemoryFault, Scope
 from memory.knowledge import FoundChunk as FoundChunk
 from memory.knowledge import KnowledgeBase, KnowledgeSource, StoredDocument
 from memory.knowledge.documents import MAX_BYTES, UnreadableDocument, is_file
-from memory.knowledge.ingest import FetchedPage, Ingester
+from memory.knowledge.ingest import PROTECTED, FetchedPage, Ingester
 from memory.knowledge.ingest import IngestReport as IngestReport
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.recall.converter import REASON_CHARS, Converter
@@ -134,6 +134,8 @@ class KnowledgeAdmin:
             base.embed()
 
     def _way_out(self, path: Path) -> str:
+        if self._named.protection(path):
+            return PROTECTED
         found = self._named.way_out(path)
         return f"{found.why}. {found.remedy}" if found else ""
 

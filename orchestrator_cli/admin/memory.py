@@ -37,9 +37,10 @@ from memory.transfer import (
     migrate,
     to_jsonl,
 )
-from orchestrator_cli.durable.files import append_line, read_records, read_whole
+from orchestrator_cli.durable.files import append_line, read_records
 from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
 from orchestrator_cli.journal.hash_chain import log_bytes
+from orchestrator_cli.recall.named_files import read_named
 from orchestrator_cli.recall.rebuild import Rebuilt, rebuild
 from orchestrator_cli.recall.run_memory import open_dense, open_memory
 from orchestrator_cli.recall.sessions import workspace_scope
@@ -285,14 +286,13 @@ class MemoryAdmin:
         `mine` trusts the file as far as it says; `replace` overwrites records with other content.
         """
         try:
-            data = sys.stdin.buffer.read() if str(source) == "-" else read_whole(source, 1 << 28)
+            piped, most = str(source) == "-", 1 << 28
+            data = sys.stdin.buffer.read() if piped else read_named(source, self._settings, most)
             records = from_jsonl(data.decode("utf-8").split("\n"))
         except OSError as exc:
             raise UsageError(f"{source} cannot be read: {exc.strerror}.", "Name a file.") from exc
         except UnicodeDecodeError as exc:
-            raise UsageError(
-                f"{source} is not UTF-8 text.", "Name a file written by orch memory export."
-            ) from exc
+            raise UsageError(f"{source} is not UTF-8 text.", "Name one of orch memory export.") from exc
         except ValueError as exc:
             raise UsageError(f"Nothing was imported: {source} is not an export of memory: {exc}", "") from exc
         if not mine:

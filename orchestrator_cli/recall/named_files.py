@@ -1,14 +1,15 @@
 """Files and folders that the user names so that a model, a server or a store gets what is in them.
 
-One rule for all of them: files attached to a prompt, documents, schemas, archives of tools and folders of
-scripts. Keys, logins, what `orch` keeps, and files that the machine makes or keeps secret are refused by
-their name and by what it leads to. A name in the workspace, or in the repository around it, is somebody
-else's if that folder was downloaded: it may be a link, but not one that leads out. A link elsewhere is the
-user's, and followed.
+One rule for all of them: files attached to a prompt, documents, schemas, exports of memory, archives of
+tools and folders of scripts. Keys, logins, what `orch` keeps, and files that the machine makes or keeps
+secret are refused by their name and by what it leads to. A name in the workspace, or in the repository around
+it, may be a stranger's, if that folder was downloaded: it may be a link, but not one that leads out. A link
+elsewhere is the user's, and followed.
 
 Not covered: a link that leads to another file between two looks, and hard links.
 """
 
+import errno
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -76,8 +77,11 @@ class NamedFiles:
 
 
 def read_named(path: Path, settings: Settings, limit: int) -> bytes:
-    """The first `limit` bytes of a file that the user named. Raises `UsageError` and `OSError`."""
-    return read_stored(NamedFiles(settings).check(path), limit)
+    """All of a file that the user named. Raises `UsageError` and `OSError`, also if it has more bytes."""
+    data = read_stored(NamedFiles(settings).check(path), limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return data
 
 
 def real_path(path: Path) -> Path:

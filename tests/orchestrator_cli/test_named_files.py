@@ -113,6 +113,7 @@ def environment_link(folder: Path, name: str) -> Path:
         ("ask", "What?", "--schema", "a.json"),
         ("plan", "What is in @a.json?"),
         ("tools", "import", "a.json"),
+        ("memory", "import", "a.json"),
     ],
     ids=" ".join,
 )
@@ -128,8 +129,9 @@ def test_a_document_and_a_folder_of_scripts_do_not_lead_out(orch: Orch, tmp_path
     (tmp_path / "private/tax.txt").write_text("TAX")
     (orch.workspace / "a.txt").symlink_to(tmp_path / "private/tax.txt")
     (orch.workspace / "docs").symlink_to(tmp_path / "private")
-    done = orch("kb", "add", "a.txt", "docs", "--json")
-    assert len(json.loads(done.out)["faults"]) == 2
+    environment_link(orch.workspace, "b.html")
+    done = orch("kb", "add", "a.txt", "docs", "b.html", "--json")
+    assert [str(tmp_path) in row["reason"] for row in json.loads(done.out)["faults"]] == [True, True, False]
     assert orch("kb", "list", "--json").envelope["documents"] == []
     assert orch("scripts", "add", "docs").code == 2
 

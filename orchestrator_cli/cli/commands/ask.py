@@ -141,10 +141,7 @@ def options_of(files: FileOptions, prompt: str, settings: Settings, console: Con
 def read_schema(path: Path, settings: Settings) -> dict[str, JsonValue]:
     """The JSON Schema in a file. Raises `UsageError`."""
     try:
-        content = read_named(path.expanduser(), settings, MAX_SCHEMA_BYTES + 1)
-        if len(content) > MAX_SCHEMA_BYTES:
-            raise UsageError(f"The schema {path} has more than 1 MB.", "Name a smaller one.")
-        found: JsonValue = json.loads(content)
+        found: JsonValue = json.loads(read_named(path.expanduser(), settings, MAX_SCHEMA_BYTES))
     except OSError as exc:
         raise UsageError(f"The schema {path} cannot be read: {exc.strerror}.", "Name a file.") from exc
     except (ValueError, RecursionError) as exc:
