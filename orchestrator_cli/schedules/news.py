@@ -31,8 +31,9 @@ class News:
             self._say(line)
 
     def failed(self, schedule: Schedule, run: str, why: str) -> None:
-        """A run could not be begun, or is given up."""
-        self._put("failed", schedule, run, why, f"Look at it with: orch show {run}")
+        """A run could not be begun, or is given up. `run` is empty if there is none."""
+        look = f"orch show {run}" if run else f"orch schedule show {schedule.name}"
+        self._put("failed", schedule, run, why, f"Look at it with: {look}")
 
     def over_budget(self, schedule: Schedule, why: str) -> None:
         """No more runs begin today. Said once."""

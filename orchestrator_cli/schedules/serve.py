@@ -257,6 +257,7 @@ class Serving:
         if why := schedule.replaced:
             deployments.end(flow, "CRASHED", "Crashed", why)
             self._left_out(schedule.name, why)
+            self._news.failed(schedule, "", why)
         elif left is not None and left <= 0:
             why = f"its runs of today have cost {schedule.max_cost_day:g} dollars"
             deployments.end(flow, "CANCELLED", "Skipped", why)

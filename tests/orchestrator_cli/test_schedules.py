@@ -251,9 +251,9 @@ command = ["false"]
         assert orch("schedule", "run", name).code == 0
     # What is begun in a folder that is gone says nothing itself.
     orch("schedule", "add", "gone", "--process=works", "--notify=failed")
+    assert orch("schedule", "run", "gone").code == 0
     store = ScheduleStore(orch.home)
     store.put(store.get("gone").model_copy(update={"workspace": str(tmp_path / "gone")}))
-    orch("schedule", "run", "gone")
     begun = up()
     wait_for(lambda: sum(ended(orch).values()) == 5 and not ended(orch)["at work"])
     wait_for(lambda: len(sent(kept)) >= 3)
