@@ -170,7 +170,12 @@ def main(end: Callable[[int], NoReturn] = end_process) -> None:
         raise
     except KeyboardInterrupt:
         leave(Interrupted.exit_code, end)
-    except OSError as exc:
+    except Exception as exc:
+        if interrupts.came:  # a library has made another error of it
+            sys.stderr.write("error: Interrupted.\n")
+            leave(Interrupted.exit_code, end)
+        if not isinstance(exc, OSError):
+            raise
         # Outside of what a command reports, such as help that is written to a full disk.
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(f"error: {exc}\n")

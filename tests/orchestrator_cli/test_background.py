@@ -97,6 +97,7 @@ def test_a_person_who_attaches_answers_and_the_run_goes_on(
     assert end(orch)["outcome"] == "completed"
 
 
+@pytest.mark.thorough
 def test_a_person_who_attaches_may_say_no_to_any_question(
     orch: Orch, endpoint: Endpoint, open_screen: Open
 ) -> None:

@@ -132,6 +132,7 @@ def test_an_answer_in_time_counts_and_the_time_left_is_shown(
     assert row["answer_within_s"] is None
 
 
+@pytest.mark.thorough
 def test_a_deadline_outlives_the_process_that_asked(orch: Orch, endpoint: Endpoint) -> None:
     endpoint.reply = Cast(planner=[plan(CHOOSE, USE)], agents={"Do use": [FINISH]})
     run = orch("ask", "--detach", "--answer-within=2h", "--default-answer=green", "Paint it.").out.strip()
@@ -150,6 +151,7 @@ def test_a_deadline_outlives_the_process_that_asked(orch: Orch, endpoint: Endpoi
     assert (last_given(orch)["by"], last_given(orch)["value"]) == ("deadline", "red")
 
 
+@pytest.mark.thorough
 def test_a_person_at_the_terminal_has_all_the_time(orch: Orch, endpoint: Endpoint, open_screen: Open) -> None:
     endpoint.reply = Cast(planner=[plan(CHOOSE, USE)], agents={"Do use": [FINISH]})
     screen = open_screen("ask", "--answer-within=1s", "--default-answer=red", "Paint it.")

@@ -139,7 +139,7 @@ def work(orch: Orch, team: Team, pool: str, tmp_path: Path) -> Iterator[Callable
         one.end()
 
 
-@pytest.mark.slow  # a worker, and two cold processes for each run
+@pytest.mark.thorough
 def test_a_worker_runs_a_deployment_and_goes_on_with_one_that_waited(
     orch: Orch, endpoint: Endpoint, engine: Engine, team: Team, pool: str, work: Callable[[], Worker]
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_hook_that_does_not_work_is_a_note(
     assert [one["data"]["kind"] for one in lines(kept)] == ["RunFinished"]
 
 
+@pytest.mark.thorough
 def test_the_end_of_a_run_does_not_wait_for_ever(orch: Orch, kept: Path) -> None:
     code = f"import sys, time; open({str(kept)!r}, 'a').write('x'); time.sleep(60)"
     set_up(orch, hook("RunStarted", "Spent", "RunFinished", code=code, timeout_s=60))

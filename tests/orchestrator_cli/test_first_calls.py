@@ -63,6 +63,7 @@ for _ in range(int(sys.argv[1])):
 """
 
 
+@pytest.mark.thorough
 def test_no_first_call_meets_a_library_that_is_half_imported(endpoint: Endpoint, tmp_path: Path) -> None:
     endpoint.reply = lambda _request, _n: "hello"
     env = {**os.environ, "OPENAI_BASE_URL": endpoint.url, "OPENAI_API_KEY": "test-key"}

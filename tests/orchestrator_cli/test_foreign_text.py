@@ -106,7 +106,7 @@ def planner(hostile: bool) -> object:
     text = data(hostile)
     rows = [{"id": "a", "kind": "agent", "title": text, "role": "coder", "tools": [], "depends_on": []}]
     told = {"shown": text, "why": text, "reason": text, "lesson": text, "plan": rows, "outcome": "failed"}
-    more = {"calls": 1, "revisions": 2, "vote": "bad"}
+    more = {"calls": 1, "revisions": 2, "vote": "bad", "undone": False, "wished": False}
     return make_plan(
         words(hostile),
         runs=tuple(SimpleNamespace(**told, **more, is_warning=warning) for warning in (True, False)),  # type: ignore[arg-type]
@@ -195,6 +195,7 @@ def agent_task(hostile: bool) -> object:
         max_steps=5,
         here=Surroundings(has_git=True, branch=line(hostile), tests=(line(hostile),)),
         guidance=guidance(hostile),
+        attached=(),
     )
 
 
@@ -360,8 +361,15 @@ def test_a_remembered_subtask_that_never_ran_is_called_so():
         "depends_on": [],
         "state": None,
     }
-    told = {"shown": "s", "outcome": "failed", "calls": 1, "revisions": 0, "vote": "", "lesson": ""}
-    run = SimpleNamespace(**told, plan=[row], is_warning=False)
+    told = {
+        "shown": "s",
+        "outcome": "failed",
+        "calls": 1,
+        "revisions": 0,
+        "vote": "",
+        "lesson": "",
+    }
+    run = SimpleNamespace(**told, plan=[row], is_warning=False, undone=False, wished=False)
     prompt = render(
         "planner_request",
         prompt="p",
@@ -371,6 +379,7 @@ def test_a_remembered_subtask_that_never_ran_is_called_so():
         conversation=Conversation(),
         here=Surroundings(),
         guidance=Guidance(),
+        attached=(),
     )
     assert "[never ran]" in prompt
     assert "None" not in prompt

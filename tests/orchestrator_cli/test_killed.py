@@ -41,7 +41,7 @@ ASKED = {"PlanProposed", "ApprovalAsked", "ApprovalGiven", "CodeRan", "RunFinish
     ("make", "by", "kinds"),
     [
         pytest.param(Demo, "line", None, id="demo", marks=pytest.mark.thorough),
-        pytest.param(Twelve, "journal", TWELVE_ALONE, id="twelve"),
+        pytest.param(Twelve, "journal", TWELVE_ALONE, id="twelve", marks=pytest.mark.thorough),
         pytest.param(Stranded, "line", {"SubtaskSkipped"}, id="stranded"),
         pytest.param(
             Maps, "line", {"SubtaskFailed", "SubtaskFinished"}, id="maps", marks=pytest.mark.thorough

@@ -74,12 +74,12 @@ def test_the_command_that_is_named_goes_on_and_what_was_used_counts(orch: Orch, 
 
 def test_a_limit_on_money_is_kept_to_and_named(orch: Orch, endpoint: Endpoint) -> None:
     endpoint.reply = Priced(planner=[TWO], agents=AGENTS)
-    done = orch("ask", "--max-cost", "0.0036", "Do both.", **ALL_PRICED)
+    done = orch("ask", "--max-cost", "0.0038", "Do both.", **ALL_PRICED)
     assert done.code == 5
-    assert re.search(r"has spent \$0\.\d+ of its \$0\.0036, and the next call may cost \$0\.\d+", done.error)
+    assert re.search(r"has spent \$0\.\d+ of its \$0\.0038, and the next call may cost \$0\.\d+", done.error)
     assert re.search(r"orch resume \S+ --max-cost 0\.\d\d", done.error)
     usage = orch.events("RunFinished")[0]["usage"]
-    assert 0 < usage["cost"] <= 0.0036
+    assert 0 < usage["cost"] <= 0.0038
     assert usage["unpriced"] == 0
     assert all(e.request["max_tokens"] >= 256 for e in endpoint.exchanges)
 

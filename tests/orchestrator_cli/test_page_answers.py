@@ -180,6 +180,7 @@ def test_a_permission_is_given_on_the_page_of_the_own_server(
     assert said == [("page", "no", "not now"), ("page", "yes", "")]
 
 
+@pytest.mark.thorough
 def test_the_form_goes_when_the_question_is_answered_elsewhere(
     orch: Orch, endpoint: Endpoint, page: Page
 ) -> None:
@@ -209,6 +210,7 @@ def test_an_answer_to_a_run_without_a_process_counts_when_it_is_resumed(
     assert (given["by"], given["value"]) == ("page", "green")
 
 
+@pytest.mark.thorough
 def test_attach_sees_an_answer_on_the_page(
     orch: Orch, endpoint: Endpoint, engine: Engine, page: Page, open_screen: Open
 ) -> None:
@@ -247,6 +249,7 @@ def test_orch_up_goes_on_with_a_run_that_was_answered_on_the_page(
     assert orch.events("RunFinished")[-1]["outcome"] == "completed"
 
 
+@pytest.mark.thorough
 def test_a_process_that_was_killed_has_left_its_form(orch: Orch, endpoint: Endpoint, page: Page) -> None:
     endpoint.reply = Cast(planner=[plan(CHOOSE, USE)], agents={"Do use": [FINISH]})
     run = orch("ask", "--detach", "--answer-within=2h", "Paint it.").out.strip()

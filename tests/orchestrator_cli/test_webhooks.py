@@ -174,6 +174,7 @@ def test_the_token_is_shown_once_and_when_it_is_asked_for(orch: Orch) -> None:
     assert not file.exists()
 
 
+@pytest.mark.thorough
 def test_a_request_has_a_prompt_and_a_process_run_with_its_body_as_data(
     orch: Orch,
     endpoint: Endpoint,

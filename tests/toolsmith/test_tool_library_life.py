@@ -17,7 +17,6 @@ from toolsmith.library import Library
 from toolsmith.library.records import MAX_BYTES
 from toolsmith.library.status import Judgement
 from toolsmith.permissions import Permissions
-from toolsmith.spec import ToolSpec
 
 FAILED = Judgement("failure", "KeyError: 'a'")
 SUCCEEDED = Judgement("success", "")
@@ -311,8 +310,8 @@ def test_an_edit_whose_trial_is_not_permitted_is_tried_again_the_next_time(
 ) -> None:
     edit(library, '"workspace": "read"', '"workspace": "read", "secrets": ["WEATHER_KEY"]', file="tool.json")
 
-    def refuse(spec: ToolSpec, _: object) -> Permissions:
-        raise PermissionRefused(f"the user did not allow {', '.join(spec.secrets)}")
+    def refuse(tool: BuiltTool, _: object) -> Permissions:
+        raise PermissionRefused(f"the user did not allow {', '.join(tool.spec.secrets)}")
 
     with pytest.raises(PermissionRefused, match="WEATHER_KEY"):
         usable_tool(tool.name, library, edit_prover(library, None, refuse))

@@ -66,7 +66,7 @@ SERVED = {
     ],
     "read_ini": ["parse_config: Parses a configuration file in INI format into a dictionary"],
     "roman_to_integer": ["from_roman: Gives the number for a roman numeral"],
-    "search_files": ["find_text: Search for a string in files and return path and line number"],
+    "find_in_files": ["find_text: Search for a string in files and return path and line number"],
     "shortest_route": ["dijkstra: Shortest path between two nodes of a weighted graph"],
     "sort_versions": ["newest_version: Orders version strings by semver precedence"],
     "split_amount": ["share_costs: Split a sum of money by shares without losing a cent"],

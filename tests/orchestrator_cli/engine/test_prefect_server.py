@@ -167,7 +167,7 @@ def test_only_an_open_request_with_the_password_is_use(kind: str, given: str | N
     asyncio.run(watch())
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_strangers_do_not_keep_an_idle_server(home: Path) -> None:
     url = start_server(home, idle_minutes=0.05)
     await_server(url, home, Cancellation())

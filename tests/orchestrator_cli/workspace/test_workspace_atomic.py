@@ -35,7 +35,7 @@ def check(rows: list[dict[str, Any]]) -> None:
 
 
 def test_killed_commit_is_complete_or_absent_after_reopening(tmp_path):
-    rows = kill(tmp_path, 71)
+    rows = kill(tmp_path, 149)
     check(rows)
     assert any(row["recovered"] for row in rows)
 

@@ -4,7 +4,7 @@ from smolagents import tool
 
 
 @tool
-def search_files(query: str, folder: str = ".", ignore_case: bool = False) -> list[dict]:
+def find_in_files(query: str, folder: str = ".", ignore_case: bool = False) -> list[dict]:
     """Find the lines that hold a text in the text files of a folder and of the folders below it.
 
     Args:
@@ -24,7 +24,7 @@ def search_files(query: str, folder: str = ".", ignore_case: bool = False) -> li
         raise NotADirectoryError(f"{folder!r} is no folder")
     wanted = query.casefold() if ignore_case else query
     found = []
-    for file in root.rglob("*"):
+    for file in sorted(root.rglob("*")):
         if not file.is_file() or any(part.startswith(".") for part in file.relative_to(root).parts):
             continue
         try:
@@ -34,4 +34,4 @@ def search_files(query: str, folder: str = ".", ignore_case: bool = False) -> li
         for number, line in enumerate(text.split("\n"), start=1):
             if wanted in (line.casefold() if ignore_case else line):
                 found.append({"path": file.as_posix(), "line": number, "text": line.strip()})
-    return sorted(found, key=lambda hit: (hit["path"], hit["line"]))
+    return found

@@ -4,7 +4,7 @@ from smolagents import tool
 
 
 @tool
-def search_files(query: str, folder: str = ".", ignore_case: bool = False) -> list[dict]:
+def find_in_files(query: str, folder: str = ".", ignore_case: bool = False) -> list[dict]:
     """Find the lines that hold a text in the text files of a folder and of the folders below it.
 
     Args:
@@ -25,7 +25,7 @@ def search_files(query: str, folder: str = ".", ignore_case: bool = False) -> li
     wanted = query.casefold() if ignore_case else query
     found = []
     for file in root.rglob("*"):
-        if not file.is_file() or file.name.startswith("."):
+        if not file.is_file() or any(part.startswith(".") for part in file.relative_to(root).parts):
             continue
         try:
             text = file.read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ def text_files(folder: str) -> Iterator[str]:
 
 
 @tool
-def search_files(query: str, folder: str = ".", ignore_case: bool = False) -> list[dict[str, str | int]]:
+def find_in_files(query: str, folder: str = ".", ignore_case: bool = False) -> list[dict[str, str | int]]:
     """Search files for a text.
 
     Args:
