@@ -111,6 +111,7 @@ def test_no_deadline_approves_a_plan_or_files(orch: Orch, endpoint: Endpoint) ->
     assert not (orch.workspace / "one.txt").exists()
 
 
+@pytest.mark.thorough
 def test_an_answer_in_time_counts_and_the_time_left_is_shown(
     orch: Orch, endpoint: Endpoint, open_screen: Open
 ) -> None:

@@ -102,6 +102,7 @@ def test_a_neighbour_does_not_become_the_model(home: Path) -> None:
     assert all(str(PERSON) in text for _, text in said.values())
 
 
+@pytest.mark.thorough
 @by_root
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not there")
 def test_a_server_of_the_system_is_found(home: Path) -> None:

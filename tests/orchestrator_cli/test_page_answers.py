@@ -282,6 +282,7 @@ def put_response(engine: Engine, flow_run: str, question: str) -> None:
         assert reply.status == 201
 
 
+@pytest.mark.thorough
 def test_another_server_answers_in_words_and_permits_nothing(
     orch: Orch, endpoint: Endpoint, engine: Engine, page: Page, team: dict[str, str]
 ) -> None:

@@ -373,6 +373,7 @@ def test_a_command_outlives_the_resident(orch: Orch, endpoint: Endpoint) -> None
         assert mine.run("runs")[0] == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("there", [True, False])
 def test_a_resident_makes_no_data_folder_and_uses_only_its_own(tmp_path: Path, there: bool) -> None:
     home = tmp_path / "home"

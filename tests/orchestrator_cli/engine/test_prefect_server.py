@@ -49,7 +49,7 @@ def test_concurrent_starts_share_a_server_and_a_dead_one_is_replaced(home: Path)
     assert running_server(home) is not None
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_idle_server_stops_and_a_late_request_gets_a_new_one(
     home: Path,
 ) -> None:

@@ -135,6 +135,7 @@ def exchanged(folder: Path, at: int) -> bool:
     return True
 
 
+@pytest.mark.thorough
 def test_a_commit_never_reaches_the_folder_that_took_the_workspaces_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

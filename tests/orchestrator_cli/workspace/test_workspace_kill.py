@@ -51,6 +51,7 @@ def test_undisturbed_run_completes(orch: Orch, endpoint: Endpoint) -> None:
     assert all(not row["final"] for row in conflicts)
 
 
+@pytest.mark.thorough
 def test_killed_run_leaves_no_partial_subtask(orch: Orch, endpoint: Endpoint) -> None:
     kill_again_and_again(orch, endpoint, 6)
 

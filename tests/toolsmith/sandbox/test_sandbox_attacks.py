@@ -93,6 +93,7 @@ def test_every_attempt_is_stopped(user: str, backend: str) -> None:
     assert {name: outcome for name, outcome in found.items() if not outcome.startswith("stopped: ")} == {}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("user", USERS)
 def test_the_same_attempts_work_without_a_sandbox(user: str) -> None:
     found = outcomes(user, "none")
