@@ -380,6 +380,7 @@ def test_a_remembered_subtask_that_never_ran_is_called_so():
         here=Surroundings(),
         guidance=Guidance(),
         attached=(),
+        answer_schema=None,
     )
     assert "[never ran]" in prompt
     assert "None" not in prompt
