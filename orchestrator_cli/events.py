@@ -15,10 +15,11 @@ from orchestrator_cli.tool_events import ToolNeeded as ToolNeeded
 from orchestrator_cli.tool_events import ToolRefused as ToolRefused
 from orchestrator_cli.tool_events import ToolReused as ToolReused
 from orchestrator_cli.tool_events import ToolTried as ToolTried
-from orchestrator_cli.values import AnsweredBy, Attachment, Deadline, Remembered, Swapped, Turn, Usage
+from orchestrator_cli.values import AnsweredBy, Attachment, Remembered, Swapped, Turn, Usage
 from orchestrator_cli.values import Asked as Asked
 from orchestrator_cli.values import Fact as Fact
 from orchestrator_cli.values import FileChange as FileChange
+from orchestrator_cli.values import OpenApproval as OpenApproval
 from orchestrator_cli.values import Outcome as Outcome
 from orchestrator_cli.values import Part as Part
 
@@ -268,20 +269,8 @@ class LateResult(Fact):
     result: Result
 
 
-class ApprovalAsked(Fact):
+class ApprovalAsked(OpenApproval, Fact):
     """A person is asked. The same question has the same id, and is asked once in a run."""
-
-    id: str
-    what: Asked
-    subject: str
-    """The subtask, tool or plan version that it is about."""
-    question: str
-    details: str = ""
-    result: dict[str, JsonValue] | None = None
-    """For a `question` the JSON Schema of its answer, where it has one."""
-    items: tuple[str, ...] = ()
-    """For `executes`, the paths that a yes allows; for `effects`, the key of a call made before."""
-    deadline: Deadline | None = None  # for a person who is not there
 
 
 class ApprovalGiven(Fact):

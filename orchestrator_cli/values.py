@@ -253,3 +253,19 @@ Asked = Literal[
     "subtask", "question",
 ]  # fmt: skip
 """What an approval is about; `question` is a subtask of kind human, or about the run if it names none."""
+
+
+class OpenApproval(Part):
+    """A question to a person."""
+
+    id: str
+    what: Asked
+    subject: str
+    """The subtask, tool or plan version that it is about."""
+    question: str
+    details: str = ""
+    result: dict[str, JsonValue] | None = None
+    """For a `question` the JSON Schema of its answer, where it has one."""
+    items: tuple[str, ...] = ()
+    """For `executes`, the paths that a yes allows; for `effects`, the key of a call made before."""
+    deadline: Deadline | None = None  # for a person who is not there

@@ -88,7 +88,7 @@ def _run(one: Schedule, home: Path, flow_run: UUID, name: str) -> State[Any]:
     try:
         process.wait()
     except BaseException:  # the worker cancels it
-        send_cancel(past.folder, "the worker was told to end it")
+        send_cancel(past.folder, "the worker was asked to end it")
         until = time.monotonic() + END_S
         while process.poll() is None and time.monotonic() < until:
             time.sleep(LOOK_S)

@@ -10,26 +10,13 @@ from orchestrator_cli.errors import OrchError
 from orchestrator_cli.events import Event, FileChange
 from orchestrator_cli.plan import Patch, Plan, State
 from orchestrator_cli.state import RunState
-from orchestrator_cli.values import Asked, Deadline, Outcome, Usage
+from orchestrator_cli.values import OpenApproval, Outcome, Usage
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class _Shape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class OpenApproval(_Shape):
-    """A question without an answer."""
-
-    id: str
-    what: Asked
-    subject: str
-    question: str
-    details: str = ""
-    result: dict[str, JsonValue] | None = None
-    items: tuple[str, ...] = ()
-    deadline: Deadline | None = None
 
 
 class RevisionShape(_Shape):

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import NamedTuple
 
 from rich.console import Console, ConsoleOptions, Group, OverflowMethod, RenderableType, RenderResult
-from rich.markdown import Markdown
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -87,9 +86,13 @@ class _Drawing:
         for_answer = room * 2 // 3 if written else 0
         parts: list[RenderableType] = ["", *self._tree(rows_of(seen.state), room - for_answer, seen.now)]
         if for_answer > 1:
-            whole = self._text(written) if self._ascii else Markdown(written, hyperlinks=False)
-            parts += ["", _End(whole, for_answer - 1)]
+            parts += ["", _End(self._rendered(written), for_answer - 1)]
         return Group(*parts, *below)
+
+    def _rendered(self, written: str) -> RenderableType:
+        from rich.markdown import Markdown  # only once an answer is written
+
+        return self._text(written) if self._ascii else Markdown(written, hyperlinks=False)
 
     def _tree(self, rows: list[Row], room: int, now: datetime) -> Iterator[RenderableType]:
         """The rows that fit, active ones before finished ones, and how many of each state do not."""
