@@ -51,6 +51,8 @@ class Orch:
     home: Path
     workspace: Path
     warm: Warm | Residents
+    starts: Warm | Residents
+    """What `environment` is prepared by: whether commands that a test starts for itself have a resident."""
     env: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, *args: str, stdin: str = "", timeout: float = 60, **env: str) -> Done:
@@ -62,7 +64,7 @@ class Orch:
             path.touch()
         streams["stdin"].write_text(stdin, encoding="utf-8")
         code = self.warm.run(
-            args, env=self.environment(**env), cwd=self._cwd, streams=streams, timeout=timeout
+            args, env=self._prepared(self.warm, env), cwd=self._cwd, streams=streams, timeout=timeout
         )
         out, err = (streams[name].read_text(encoding="utf-8") for name in ("stdout", "stderr"))
         return Done(code, out, err, time.monotonic() - started)
@@ -76,7 +78,7 @@ class Orch:
             capture_output=True,
             text=True,
             cwd=self._cwd,
-            env=self.environment(**env),
+            env=self._prepared(self.warm, env),
             timeout=timeout,
             check=False,
         )
@@ -103,7 +105,7 @@ class Orch:
             place = Path(os.ttyname(theirs))
             code = self.warm.run(
                 args,
-                env=self.environment(**{"TERM": "dumb"} | env),
+                env=self._prepared(self.warm, {"TERM": "dumb"} | env),
                 cwd=self._cwd,
                 streams=dict.fromkeys(("stdin", "stdout", "stderr"), place),
                 timeout=timeout,
@@ -134,14 +136,17 @@ class Orch:
 
     def environment(self, **env: str) -> dict[str, str]:
         """Nothing of the tester's own settings; an empty value takes a name out."""
+        return self._prepared(self.starts, env)
+
+    def _prepared(self, way: Warm | Residents, env: Mapping[str, str]) -> dict[str, str]:
         base = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
             "LC_ALL": "C.UTF-8",
             "ORCH_HOME": str(self.home),
         }
-        given = base | dict(self.env) | env
-        return self.warm.prepare({name: value for name, value in given.items() if value})
+        given = base | dict(self.env) | dict(env)
+        return way.prepare({name: value for name, value in given.items() if value})
 
     @property
     def _cwd(self) -> Path:

@@ -47,6 +47,10 @@ def new_user(request: pytest.FixtureRequest, pytestconfig: pytest.Config, engine
     """Makes a user with an empty home and workspace below a folder, whose models are at an endpoint."""
 
     by_resident = getattr(request, "param", pytestconfig.getoption("resident"))
+    alone = getattr(request, "param", None) is False
+    warm = engine.residents if by_resident else engine.warm
+    # To start by itself takes seconds, which each test that is not about it would take.
+    starts = engine.warm if alone else engine.residents
 
     def make(folder: Path, endpoint: Endpoint) -> Orch:
         home, workspace = folder / "home", folder / "workspace"
@@ -58,7 +62,7 @@ def new_user(request: pytest.FixtureRequest, pytestconfig: pytest.Config, engine
             "OPENAI_API_KEY": "test-key",
             **MODELS,
         }
-        return Orch(home, workspace, engine.residents if by_resident else engine.warm, env)
+        return Orch(home, workspace, warm, starts, env)
 
     return make
 

@@ -111,7 +111,7 @@ def start(orch: Orch, endpoint: Endpoint) -> Iterator[Start]:
 
 def importing(run: Running) -> bool:
     """The command has begun, and imports what settings need; a worker has all that already."""
-    maps = Path(f"/proc/{run.orch.warm.host(run.child.pid)}/maps")
+    maps = Path(f"/proc/{run.orch.starts.host(run.child.pid)}/maps")
     return maps.exists() and "pydantic_core" in maps.read_text()
 
 

@@ -157,7 +157,7 @@ def small(tmp_path: Path, endpoint: Endpoint, new_user: Callable[[Path, Endpoint
     for name, text in FILES.items():
         (made.workspace / name).write_text(text, encoding="utf-8")
     limits = {"OPENAI_BASE_URL": tap.url, "ORCH_MODEL_TIMEOUT": "60"}
-    return Orch(made.home, made.workspace, made.warm, {**made.env, **limits})
+    return Orch(made.home, made.workspace, made.warm, made.starts, {**made.env, **limits})
 
 
 @pytest.mark.timeout(MOST_SECONDS + 60)

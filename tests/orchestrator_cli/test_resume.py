@@ -143,7 +143,7 @@ def until(happened: Callable[[], bool]) -> None:
 def test_living_run_belongs_to_its_process_until_it_is_cancelled(
     orch: Orch, living: "subprocess.Popen[str]"
 ) -> None:
-    (row,), host = runs(orch), orch.warm.host(living.pid)
+    (row,), host = runs(orch), orch.starts.host(living.pid)
     assert (row["state"], row["pid"]) == ("running", host)
     for command in (["resume"], ["undo"], ["fork", "--at", "two"]):
         refused = orch(command[0], "last", *command[1:])
@@ -164,7 +164,7 @@ def test_living_run_belongs_to_its_process_until_it_is_cancelled(
 def test_a_dead_run_is_known_as_dead_and_can_be_ended_or_gone_on_with(
     orch: Orch, endpoint: Endpoint, living: "subprocess.Popen[str]"
 ) -> None:
-    os.kill(orch.warm.host(living.pid), signal.SIGKILL)
+    os.kill(orch.starts.host(living.pid), signal.SIGKILL)
     living.wait()
     (row,) = runs(orch)
     assert (row["state"], row["pid"]) == ("died", None)
