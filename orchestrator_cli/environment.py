@@ -36,6 +36,19 @@ from orchestrator_cli.http_requests import LOOPBACK, urlopen
 from orchestrator_cli.local_servers import LLAMA_CPP, OLLAMA, USUAL, UsualPlace, owners_at, strangers_at
 
 _taken: dict[str, str] = {}
+_given: dict[str, str] = {}
+
+
+def remember_given() -> None:
+    """Keep the environment as this command was given it, before it and its libraries change it."""
+    _given.clear()
+    _given.update(os.environ)
+
+
+def for_another_orch() -> dict[str, str]:
+    """The environment of an `orch` that this one starts: what the user set, so one resident runs both."""
+    marks = {name: os.environ[name] for name in (_WITHIN, HOOKED) if name in os.environ}
+    return {**(_given or os.environ), **marks}
 
 
 def take_from_libraries(is_taken: Callable[[str], bool]) -> None:

@@ -37,7 +37,11 @@ from orchestrator_cli.cli.options import (
     Verbose,
     with_options,
 )
-from orchestrator_cli.environment import spare_loopback_the_proxy, use_whole_paths_only
+from orchestrator_cli.environment import (
+    remember_given,
+    spare_loopback_the_proxy,
+    use_whole_paths_only,
+)
 from orchestrator_cli.errors import Interrupted, UsageError
 
 
@@ -153,6 +157,7 @@ def main(end: Callable[[int], NoReturn] = end_process) -> None:
         sys.stderr.write(f"error: The current folder cannot be used: {exc.strerror}.\n")
         sys.stderr.write("  Change to another folder, and try again.\n")
         sys.exit(UsageError.exit_code)
+    remember_given()
     spare_loopback_the_proxy()
     use_whole_paths_only()
     sys.excepthook = _print_uncaught

@@ -43,7 +43,9 @@ def key() -> str:
         sys.executable,
         sys.version,
         sys.prefix,
-        list(sys.flags),
+        # A resident never looks for modules in a folder, so it may run what another Python looks there for:
+        # a run in the background, which is started with -P, has the resident of the command that started it.
+        [getattr(sys.flags, name) for name in sys.flags.__match_args__ if name != "safe_path"],
         sys.warnoptions,
         sorted(sys._xoptions),
     ]

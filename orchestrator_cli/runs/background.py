@@ -15,6 +15,7 @@ from typing import IO
 
 from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.durable.files import make_folders, read_regular, write_atomic
+from orchestrator_cli.environment import for_another_orch
 from orchestrator_cli.errors import OrchError, RunFailed
 from orchestrator_cli.journal.followed_runs import follow
 from orchestrator_cli.journal.journal import lock_owner
@@ -128,7 +129,9 @@ def _process(past: PastRun, command: Sequence[str], given: IO[bytes] | int) -> "
     argv = [sys.executable, "-P", "-m", "orchestrator_cli", *command, "-C", str(past.root)]
     follow(past.journal)
     with (past.folder / OUTPUT).open("wb") as output:
-        return subprocess.Popen(argv, stdin=given, stdout=output, stderr=output, start_new_session=True)
+        return subprocess.Popen(
+            argv, stdin=given, stdout=output, stderr=output, env=for_another_orch(), start_new_session=True
+        )
 
 
 def await_beginning(past: PastRun, process: "subprocess.Popen[bytes]", before: int = 0) -> None:

@@ -36,21 +36,27 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The two ways of a test."""
-    if metafunc.definition.get_closest_marker("both_ways") and not metafunc.config.getoption("resident"):
-        ways = [pytest.param(False, id="alone"), pytest.param(True, id="resident")]
-        metafunc.parametrize("new_user", ways, indirect=True, scope="session")
+    """The ways of a test, if its marker names any."""
+    if "new_user" not in metafunc.fixturenames or metafunc.config.getoption("resident"):
+        return
+    for marker, ways in WAYS.items():
+        if metafunc.definition.get_closest_marker(marker):
+            metafunc.parametrize("new_user", ways, ids=ways, indirect=True, scope="session")
+
+
+WAYS = {"both_ways": ["alone", "resident"], "alone": ["alone"], "resident": ["resident"]}
 
 
 @pytest.fixture(scope="session")
 def new_user(request: pytest.FixtureRequest, pytestconfig: pytest.Config, engine: Engine) -> NewUser:
-    """Makes a user with an empty home and workspace below a folder, whose models are at an endpoint."""
+    """Makes a user with an empty home and workspace below a folder, whose models are at an endpoint.
 
-    by_resident = getattr(request, "param", pytestconfig.getoption("resident"))
-    alone = getattr(request, "param", None) is False
-    warm = engine.residents if by_resident else engine.warm
-    # To start by itself takes seconds, which each test that is not about it would take.
-    starts = engine.warm if alone else engine.residents
+    To start by itself takes a command seconds. So each call is a fork of a warm process, and what a test
+    starts for itself has a resident, unless its marker says that neither has, or both.
+    """
+    way = "resident" if pytestconfig.getoption("resident") else getattr(request, "param", "")
+    calls = engine.residents if way == "resident" else engine.warm
+    starts = engine.warm if way == "alone" else engine.residents
 
     def make(folder: Path, endpoint: Endpoint) -> Orch:
         home, workspace = folder / "home", folder / "workspace"
@@ -62,7 +68,7 @@ def new_user(request: pytest.FixtureRequest, pytestconfig: pytest.Config, engine
             "OPENAI_API_KEY": "test-key",
             **MODELS,
         }
-        return Orch(home, workspace, warm, starts, env)
+        return Orch(home, workspace, calls, starts, env)
 
     return make
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator_cli.resident import address
+from orchestrator_cli.runs.background import OUTPUT
 
 COMMAND = (sys.executable, "-m", "orchestrator_cli")
 PROGRAM = Path(sys.executable).with_name("orch")
@@ -97,7 +98,7 @@ class Residents:
                 process.send_signal(signal.SIGINT)
                 timeout = 5.0
         # A worker may still tell Prefect's server of its run, where tests look next.
-        while _children(self._last) - known:
+        while any(not _is_in_background(worker) for worker in _children(self._last) - known):
             time.sleep(0.01)
         return code
 
@@ -160,6 +161,14 @@ def _children(pid: int) -> set[int]:
     with contextlib.suppress(OSError):
         return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
     return set()
+
+
+def _is_in_background(worker: int) -> bool:
+    """Whether it is a run that goes on after the command that started it."""
+    try:
+        return Path(f"/proc/{worker}/fd/1").readlink().name == OUTPUT
+    except OSError:
+        return False
 
 
 def _take_terminal() -> None:

@@ -14,6 +14,8 @@ from endpoint import Endpoint, call
 from scripted_model import Cast, answered, caller, plan, tool_call
 from test_terminal_people import CHOOSE, Open, Screen, open_screen, wait_for
 
+pytestmark = pytest.mark.resident
+
 __all__ = ["open_screen"]
 
 FINISH = call("final_answer", {"answer": "made"})

@@ -23,7 +23,7 @@ from scripted_model import answered
 
 from orchestrator_cli.resident.rights import rights
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
@@ -251,6 +251,12 @@ def test_another_environment_at_import_is_another_resident(warmed: Warmed) -> No
         for env in ({}, {"OPENAI_API_KEY": "another"}, {"PWD": "/"}, {"SSL_CERT_FILE": "/a"}, {"LANG": "C"})
     }
     assert len(keys) == 3
+
+
+def test_a_command_that_a_worker_starts_has_the_same_resident(warmed: Warmed) -> None:
+    assert warmed.run("ask", "--detach", "Do it.")[0] == 0
+    until(lambda: warmed.orch.events("RunFinished"), 30)
+    assert len([*(warmed.orch.home / "resident").glob("*.lock")]) == 1
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not there")

@@ -36,7 +36,7 @@ from orchestrator_cli.approvals.inbox import send_cancel
 from orchestrator_cli.approvals.permissions import covered
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.cli.chat.terminal_input import terminal_input
-from orchestrator_cli.environment import read_secret
+from orchestrator_cli.environment import for_another_orch, read_secret
 from orchestrator_cli.errors import Cancelled, Interrupted, OrchError, RunFailed
 from orchestrator_cli.events import Event, Outcome, RunStarted
 from orchestrator_cli.execution.run import Run
@@ -273,7 +273,9 @@ class AskCall:
         folder = ["-C", str(self.settings.workspace.resolve()), f"--mark={self.settings.origin.mark}", "-"]
         async with (
             _in_a_file(schema) as given,
-            open_process([*command, *given, *folder], stderr=subprocess.PIPE) as process,
+            open_process(
+                [*command, *given, *folder], env=for_another_orch(), stderr=subprocess.PIPE
+            ) as process,
             anyio.create_task_group() as tasks,
         ):
             tasks.start_soon(self._read_errors, process)
