@@ -7,7 +7,7 @@ secret are refused by their name, by what it leads to, and by what they are: a m
 A link may be a stranger's, if what holds it was downloaded. One in the workspace, or in the repository around
 it, may lead anywhere in that; one elsewhere, anywhere in the folder that holds it. Others are refused with
 the real path, which can be named instead, but for those that `followed_links` knows: the machine's, and those
-on the way to the home, the current folder and the workspace.
+on the way to the home, the current folder and the workspace. `written_files` has the rule for writing.
 
 Not covered: a link that leads to another file between two looks, and hard links.
 """
