@@ -10,6 +10,7 @@ from orchestrator_cli.execution.attaching import check_sound
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.models.media import SPEECH, SPEECH_CHARS, quote_speech, speak
 from orchestrator_cli.models.model import Completion, ModelRequest
+from orchestrator_cli.models.own_keys import own_keys
 from orchestrator_cli.recall.written_files import check_written, write_named
 
 FORMS = ("mp3", "wav", "opus", "aac", "flac")
@@ -34,6 +35,7 @@ def speak_answer(run: Run, text: str, file: Path) -> None:
     if not text.strip():
         return
     model = check_sound(run, "speech_model", "A model speaks the answer")
+    text = own_keys(run.settings).mask(text)
     if len(text) > SPEECH_CHARS:
         run.notice(f"The first {SPEECH_CHARS:,} characters of the answer are spoken.")
         text = text[:SPEECH_CHARS]

@@ -10,7 +10,7 @@ from scripted_model import Cast, answered
 
 from orchestrator_cli.durable.files import read_stored
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.execution.attaching import known_keys
+from orchestrator_cli.models.own_keys import known_keys
 from orchestrator_cli.recall.named_files import NamedFiles, is_followed
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.tools.file_rules import machine_keeps
