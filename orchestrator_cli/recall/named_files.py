@@ -56,7 +56,7 @@ class NamedFiles:
     def protection(self, path: Path) -> str:
         """Why no model may be given what is there, however it was found; empty if one may."""
         real = real_path(path)
-        for place in (path.absolute(), real, *self._other_names(real)):
+        for place in dict.fromkeys((path.absolute(), real, *self._other_names(real))):
             rule = hiding_rule(place.name, self._allowed, place.parts[1:-1]) or hidden_at(str(place))
             if rule is not None:
                 return rule.why

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.durable.followed_links import real_path
+from orchestrator_cli.durable.foreign import on_one_line
 from orchestrator_cli.errors import UsageError, storage_fault
 from orchestrator_cli.recall.named_files import NamedFiles
 from orchestrator_cli.settings import Settings
@@ -44,7 +45,7 @@ def check_written(path: Path, settings: Settings, *, is_folder: bool = False) ->
     if stat.S_ISLNK(mode):
         raise UsageError(
             f"{path} is not written: it is a link.",
-            f"Remove the link, or name what it leads to: {real_path(path)}",
+            f"Remove the link, or name what it leads to: {on_one_line(str(real_path(path)))}",
         )
     if mode and not stat.S_ISREG(mode) and not is_folder:
         raise UsageError(f"{path} is not written: it is not a regular file.", ANOTHER)

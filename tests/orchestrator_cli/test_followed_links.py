@@ -1,5 +1,6 @@
 """Which links are followed: the pure rule, and the walk that finds the links on a way."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,14 @@ def test_a_folder_of_the_user_is_not_the_machines(tmp_path: Path) -> None:
     assert not only_root_writes(tmp_path)
     assert not only_root_writes(Path("/tmp"))
     assert not only_root_writes(tmp_path / "gone")
+
+
+def test_what_only_root_writes_is_the_machines_unless_we_are_root() -> None:
+    was = os.geteuid()
+    assert only_root_writes(Path("/")) == (was != 0)
+    if was == 0:
+        os.seteuid(65_534)
+        try:
+            assert [only_root_writes(Path(name)) for name in ("/", "/tmp")] == [True, False]
+        finally:
+            os.seteuid(was)
