@@ -8,6 +8,7 @@ Not covered: values of fewer than 8 characters, or that could be an ordinary wor
 what images and recordings hold.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
@@ -34,7 +35,7 @@ def known_keys(variables: Mapping[str, str], named: Collection[str]) -> Secrets:
         is_long = len(value) >= 12 or (len(value) >= 8 and not value.isalpha())
         if (name in named or is_key_name(name)) and is_long and not value.startswith("/"):
             with suppress(ValueError):  # it cannot be masked
-                found = Secrets({**found.values, name: value})
+                found = Secrets({**found.values, re.sub(r"\W", "_", name): value}, are_given=False)
     return found
 
 

@@ -173,6 +173,9 @@ def test_values_of_keys_are_masked() -> None:
     }
     keys = known_keys({**found, "SSH_KEY": "/home/someone/key"}, ["DB"])
     assert set(keys.values) == {"OPENAI_API_KEY", "DB"}
+    # No sandbox has variables of such names, but the user may.
+    found = {"LDAP_PASSWORD": "pass-word-2", "SSL_KEY": "pass-word-3", "my-token": "pass-word-4"}
+    assert set(known_keys(found, ()).values) == {"LDAP_PASSWORD", "SSL_KEY", "my_token"}
 
 
 def environment_link(folder: Path, name: str) -> Path:
