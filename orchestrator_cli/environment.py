@@ -31,6 +31,7 @@ from orchestrator_cli.default_models import (
     default_model,
     read_list,
 )
+from orchestrator_cli.durable.places import folder_id
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.http_requests import LOOPBACK, urlopen
 from orchestrator_cli.local_servers import LLAMA_CPP, OLLAMA, USUAL, UsualPlace, owners_at, strangers_at
@@ -71,6 +72,13 @@ def for_programs() -> dict[str, str]:
     """The environment of the user's own programs; their Prefect is the run's."""
     theirs = filter(lambda row: not row[0].upper().startswith("PREFECT_"), _taken.items())
     return {**dict(theirs), **os.environ}
+
+
+def shell_folder() -> Path:
+    """The current folder, by the name that the shell has for it."""
+    named, here = os.environ.get("PWD", ""), Path.cwd()
+    is_it = os.path.isabs(named) and folder_id(named) == folder_id(here)  # noqa: PTH117 - may be empty
+    return Path(named) if is_it else here
 
 
 def use_whole_paths_only() -> None:

@@ -44,6 +44,7 @@ from orchestrator_cli.recall.named_files import read_named
 from orchestrator_cli.recall.rebuild import Rebuilt, rebuild
 from orchestrator_cli.recall.run_memory import open_dense, open_memory
 from orchestrator_cli.recall.sessions import workspace_scope
+from orchestrator_cli.recall.written_files import write_named
 from orchestrator_cli.runs.find import recent
 from orchestrator_cli.settings import Settings
 from toolsmith.library import Library
@@ -265,16 +266,7 @@ class MemoryAdmin:
     def export(self, target: Path) -> int:
         """Write all records, whether they hold or not, to a new file; returns how many there are."""
         lines = list(self.export_lines())
-        try:
-            target.touch(mode=0o600, exist_ok=False)
-            target.write_text("".join(lines), encoding="utf-8")
-        except FileExistsError as exc:
-            raise UsageError(f"{target} already exists.", "Name a new file.") from exc
-        except OSError as exc:
-            # A partial export would be in the way of the next attempt.
-            with contextlib.suppress(OSError):
-                target.unlink()
-            raise UsageError(f"{target} cannot be written: {exc.strerror}.", "Name another file.") from exc
+        write_named(target, "".join(lines), self._settings, mode=0o600, is_new=True)
         return len(lines)
 
     def export_lines(self) -> Iterator[str]:

@@ -6,7 +6,6 @@ covered: an editor that saves an older copy at the same moment.
 
 import contextlib
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -294,10 +293,7 @@ def _filled(values: Table) -> Table:
 
 def _write(place: Path, content: bytes) -> None:
     # A link, as dotfiles often are, stays one.
-    target = place.resolve()
-    mode = stat.S_IMODE(target.stat().st_mode) if target.is_file() else 0o600
-    write_atomic(target, content, mode=mode)
-    os.chmod(target, mode)  # noqa: PTH101 - the umask took a part of it
+    write_atomic(place.resolve(), content, mode=0o600, keep_mode=True)
 
 
 def _no_place(place: Path, name: Sequence[str]) -> ConfigError:

@@ -21,6 +21,7 @@ from orchestrator_cli.execution.tool_cards import permissions_of
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.recall.named_files import NamedFiles
 from orchestrator_cli.recall.run_memory import IndexChanges, open_memory, reindex_tools
+from orchestrator_cli.recall.written_files import check_written
 from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.tools import ToolPage, ToolRow, Trial
@@ -208,6 +209,7 @@ class ToolAdmin:
         self, wanted: Sequence[str], target: Path, form: Literal["archive", "smolagents", "skill"]
     ) -> list[BuiltTool]:
         """Write tools as an archive, or each as a folder below `target`: for plain smolagents, or a skill."""
+        target = check_written(target, self._settings, is_folder=True)
         with _translated():
             tools = []
             for one in dict.fromkeys(wanted):

@@ -3,14 +3,14 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TextIO
 
 from orchestrator_cli.cli.options import FormatOptions
 from orchestrator_cli.durable.foreign import escaped
-from orchestrator_cli.errors import UsageError, storage_fault
 from orchestrator_cli.events import Event
 from orchestrator_cli.plan import Plan
+from orchestrator_cli.recall.written_files import write_named
+from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, Version
 from orchestrator_cli.views.diagram import dot, mermaid, nodes_of
 from orchestrator_cli.views.envelope import states_of
@@ -67,15 +67,15 @@ def _picture(summary: Summary, state: RunState, found: Sequence[Event]) -> str:
     return graph_picture(summary, state, found)
 
 
-def print_formatted(options: FormatOptions, forms: Forms) -> None:
+def print_formatted(options: FormatOptions, forms: Forms, settings: Settings) -> None:
     """Print a format, or write it as UTF-8 to the file of `--output`, which is replaced.
 
-    Raises `UsageError` if two formats were given or the file cannot be written.
+    Raises `UsageError` if two formats were given or the file cannot be written: see `written_files`.
     """
     form = options.wanted
     text = forms[form]()
     if options.output is not None:
-        _write_file(options.output, f"{escaped(text)}\n" if form == "json" else text)
+        write_named(options.output, f"{escaped(text)}\n" if form == "json" else text, settings)
     elif form == "json":
         write_line(sys.stdout, text)
     else:
@@ -86,12 +86,3 @@ def _in_letters_of(stream: TextIO, page: str) -> str:
     """A page in which letters that the stream's encoding lacks are character references."""
     encoding = stream.encoding or "utf-8"
     return page.encode(encoding, "xmlcharrefreplace").decode(encoding)
-
-
-def _write_file(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as exc:
-        if storage_fault(exc):
-            raise
-        raise UsageError(f"{path} cannot be written: {exc.strerror}.", "Name another file with -o.") from exc

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memory.knowledge.documents import is_file
+from orchestrator_cli.durable.followed_links import real_path
 from orchestrator_cli.recall.attachments import find_files
-from orchestrator_cli.recall.named_files import is_followed, real_path
+from orchestrator_cli.recall.named_files import is_followed
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.text import file_name, one_line
 

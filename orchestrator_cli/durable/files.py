@@ -47,13 +47,20 @@ def write_synced(path: Path, content: bytes | str, mode: int = 0o666) -> None:
 
 
 def write_atomic(
-    path: Path, content: bytes | str, *, sync: bool = True, mode: int = 0o666, scratch: Path | None = None
+    path: Path,
+    content: bytes | str,
+    *,
+    sync: bool = True,
+    mode: int = 0o666,
+    keep_mode: bool = False,
+    scratch: Path | None = None,
 ) -> None:
     """Replace a file in one step: a kill leaves the old file or the new one, never a part. Text is UTF-8.
 
     Args:
         sync: whether it also survives a power cut. Without that, writing is faster.
         mode: permissions of the file, less the umask.
+        keep_mode: whether a file that is replaced keeps its own.
         scratch: the temporary file, in the same folder. By default it has a name of its own,
             `.NAME.HEX.tmp`. Writers that hold a lock can name a fixed one: then a file that a killed writer
             left is used again.
@@ -63,6 +70,9 @@ def write_atomic(
     scratch = scratch or path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
         _write(scratch, content, mode, sync=sync)
+        if keep_mode:
+            with suppress(FileNotFoundError):
+                scratch.chmod(path.lstat().st_mode & 0o777)
         scratch.replace(path)
     except BaseException:
         with suppress(OSError):

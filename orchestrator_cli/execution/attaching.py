@@ -3,23 +3,20 @@
 What no model could use is refused before anything is spent.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from orchestrator_cli import events
-from orchestrator_cli.environment import for_programs
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.execution.run import Run
-from orchestrator_cli.mcp_settings import is_key_name
 from orchestrator_cli.models.media import TRANSCRIPTION, quote_recording, transcribe
 from orchestrator_cli.models.model import Completion, ModelRequest
+from orchestrator_cli.models.own_keys import own_keys
 from orchestrator_cli.models.pricing import unpriced
 from orchestrator_cli.models.sources import model_fault
 from orchestrator_cli.recall.attachments import FoundFile, find_files, read_files
 from orchestrator_cli.recall.converter import Converter
 from orchestrator_cli.values import Attachment
-from toolsmith.sandbox.redaction import Secrets
 
 WITHOUT = "Leave the image out, or name a model that sees with -m."
 
@@ -30,26 +27,12 @@ def attach(run: Run, paths: Sequence[Path]) -> tuple[Attachment, ...]:
         return ()
     found = find_files(paths, run.settings)
     _check_models(run, found)
-    mask = known_keys(for_programs(), run.settings.secrets).mask_bytes
+    keys = own_keys(run.settings)
     with Converter(run.settings) as convert:
-        made = tuple(run.cancellation.waiting_for(lambda: list(read_files(found, convert, mask))))
+        made = tuple(run.cancellation.waiting_for(lambda: list(read_files(found, convert, keys))))
     for one in made:
         run.stream.blobs.keep(one.content)
     return tuple(one.attachment for one in made)
-
-
-def known_keys(variables: Mapping[str, str], named: Collection[str]) -> Secrets:
-    """The values of variables that are called like keys, and of those that tools may be given.
-
-    A value that could be an ordinary word, such as the `none` of a local server, is not one.
-    """
-    found = Secrets({})
-    for name, value in variables.items():
-        is_long = len(value) >= 12 or (len(value) >= 8 and not value.isalpha())
-        if (name in named or is_key_name(name)) and is_long and not value.startswith("/"):
-            with suppress(ValueError):  # it cannot be masked
-                found = Secrets({**found.values, name: value})
-    return found
 
 
 def _check_models(run: Run, found: Iterable[FoundFile]) -> None:

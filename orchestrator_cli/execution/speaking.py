@@ -5,12 +5,13 @@ Not covered: what is beyond the length that speech models take; the answer in wo
 
 from pathlib import Path
 
-from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.execution.attaching import check_sound
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.models.media import SPEECH, SPEECH_CHARS, quote_speech, speak
 from orchestrator_cli.models.model import Completion, ModelRequest
+from orchestrator_cli.models.own_keys import own_keys
+from orchestrator_cli.recall.written_files import check_written, write_named
 
 FORMS = ("mp3", "wav", "opus", "aac", "flac")
 
@@ -20,8 +21,9 @@ def check_speech(run: Run, file: Path) -> None:
     if _form(file) not in FORMS:
         forms = ", ".join(f".{form}" for form in FORMS)
         raise UsageError(f"{file} does not name a form of sound.", f"End its name with one of {forms}.")
-    if not file.parent.is_dir() or file.is_dir():
+    if not file.parent.is_dir():
         raise UsageError(f"{file} cannot be written.", "Name a file in a folder that is there.")
+    check_written(file, run.settings)
     check_sound(run, "speech_model", "A model speaks the answer")
 
 
@@ -33,6 +35,7 @@ def speak_answer(run: Run, text: str, file: Path) -> None:
     if not text.strip():
         return
     model = check_sound(run, "speech_model", "A model speaks the answer")
+    text = own_keys(run.settings).mask(text)
     if len(text) > SPEECH_CHARS:
         run.notice(f"The first {SPEECH_CHARS:,} characters of the answer are spoken.")
         text = text[:SPEECH_CHARS]
@@ -46,7 +49,7 @@ def speak_answer(run: Run, text: str, file: Path) -> None:
 
     run.meter.count(request, lambda _: quote_speech(model, text), ask)
     try:
-        write_atomic(file, sound)
+        write_named(file, sound, run.settings)
     except OSError as exc:
         raise UsageError(f"{file} cannot be written: {exc.strerror}.", "Name another file.") from exc
     run.notice(f"The answer is spoken in {file}")

@@ -18,7 +18,7 @@ from orchestrator_cli.errors import ConfigError, ProviderError
 from orchestrator_cli.events import Fact, Noticed
 from orchestrator_cli.model_settings import ModelParameters
 from orchestrator_cli.models.budget import MeteredModel
-from orchestrator_cli.models.client import LiteLLMModel, embed
+from orchestrator_cli.models.client import NO_KEYS, LiteLLMModel, embed
 from orchestrator_cli.models.library import prepare
 from orchestrator_cli.models.media import sees
 from orchestrator_cli.models.model import (
@@ -30,10 +30,12 @@ from orchestrator_cli.models.model import (
     TransientError,
     has_images,
 )
+from orchestrator_cli.models.own_keys import own_keys, without_keys
 from orchestrator_cli.models.parameters import with_parameters
 from orchestrator_cli.models.pricing import quote, quote_embedding, unpriced
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.values import Usage
+from toolsmith.sandbox.redaction import Secrets
 
 Emit = Callable[[Fact], None]
 EMBEDDING_ROLE = "memory"
@@ -63,7 +65,8 @@ def open_models(
     def notice(text: str) -> None:
         emit(Noticed(message=text))
 
-    once = LiteLLMModel(cancellation, timeout=settings.model_timeout, notice=notice)
+    keys = own_keys(settings)
+    once = LiteLLMModel(cancellation, timeout=settings.model_timeout, notice=notice, keys=keys)
     meter = MeteredModel(once, settings, emit, quote=quote, used=used, run=run)
     model = RetryingModel(
         ThrottledModel(meter, settings.max_parallel_models, cancellation),
@@ -231,11 +234,13 @@ class EmbeddingModel:
         cancellation: Cancellation,
         meter: MeteredModel | None = None,
         wait_s: float = EMBEDDING_WAIT_S,
+        keys: Secrets = NO_KEYS,
     ) -> None:
         self._name = name
         self._cancellation = cancellation
         self._meter = meter
         self._wait_s = wait_s
+        self._keys = keys
         self.used = Usage()
 
     def __call__(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
@@ -255,4 +260,4 @@ class EmbeddingModel:
         late = TransientError(f"{self._name} made no vectors within {self._wait_s:g} s.", unsure=True)
         with self._cancellation.limited(self._wait_s, lambda: late) as limited:
             # LiteLLM's own limit only ends what nothing waits for any more.
-            return limited.waiting_for(lambda: embed(request, 2 * self._wait_s))
+            return limited.waiting_for(lambda: embed(without_keys(request, self._keys), 2 * self._wait_s))

@@ -19,13 +19,16 @@ from orchestrator_cli.models.client_errors import translate
 from orchestrator_cli.models.endings import longest_reply
 from orchestrator_cli.models.library import litellm, prepare_for_call
 from orchestrator_cli.models.model import Completion, Embeddings, ModelRequest, OnDelta, TransientError
+from orchestrator_cli.models.own_keys import without_keys
 from orchestrator_cli.models.parameters import Asking
 from orchestrator_cli.models.pricing import longest_of, usage_of
 from orchestrator_cli.models.replies import completion_of, gather
+from toolsmith.sandbox.redaction import Secrets
 
 Pieces = queue.SimpleQueue[Any]
 STREAM_SHARE = 0.95
 """Of the time for a reply: one that is still arriving then is cut, instead of being asked for again."""
+NO_KEYS = Secrets({})
 MORE_TIME = "Give it more with ORCH_MODEL_TIMEOUT, or name another model with -m."
 
 
@@ -38,6 +41,7 @@ class LiteLLMModel:
     Args:
         timeout: seconds until the last word.
         notice: receives a line for each parameter that a model refuses, and for a model that is too slow.
+        keys: are masked in every request.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class LiteLLMModel:
         *,
         timeout: float = 180.0,
         notice: Callable[[str], None] = lambda _: None,
+        keys: Secrets = NO_KEYS,
     ) -> None:
         self._cancellation = cancellation
         self._timeout = timeout
@@ -55,6 +60,7 @@ class LiteLLMModel:
         """The models of which it was said that they need more time."""
         self._notice = notice
         self._asking = Asking(notice)
+        self._keys = keys
 
     def complete(
         self, request: ModelRequest, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
@@ -64,7 +70,7 @@ class LiteLLMModel:
         started, arrived = time.monotonic(), ""
         is_live = on_delta is not None and name in self._plain
         pieces: Pieces = queue.SimpleQueue()
-        run_beside(_call, self._asking, request, self._timeout, pieces)
+        run_beside(_call, self._asking, without_keys(request, self._keys), self._timeout, pieces)
         while True:
             cancellation.check()
             if time.monotonic() - started > self._timeout:

@@ -11,7 +11,7 @@ Not covered: pictures within documents, video, and keys that a picture shows.
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,7 @@ from orchestrator_cli.recall.converter import Converter
 from orchestrator_cli.recall.named_files import NamedFiles
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.values import AttachedFile, Attachment
+from toolsmith.sandbox.redaction import Secrets
 
 MOST = 20
 """Files of one prompt."""
@@ -103,12 +104,10 @@ def image_form(data: bytes) -> str:
     return next((form for start, form in IMAGES.items() if data.startswith(start)), "")
 
 
-def read_files(
-    found: Iterable[FoundFile], convert: Converter, mask: Callable[[bytes], bytes] = lambda data: data
-) -> Iterator[ReadFile]:
+def read_files(found: Iterable[FoundFile], convert: Converter, keys: Secrets) -> Iterator[ReadFile]:
     """What is kept of each file. Raises `UsageError` for one that cannot be converted.
 
-    `mask` removes the values of keys from a text or a recording.
+    The values of `keys` are masked in texts and recordings.
     """
     taken: set[str] = set()
     for file in found:
@@ -119,7 +118,8 @@ def read_files(
         except UnreadableDocument as exc:
             raise UsageError(f"{file.path} cannot be attached: {exc}.", "Leave it out.") from exc
         if file.kind != "image":
-            content = mask(content)
+            is_text = file.kind == "text"
+            content = keys.mask(content.decode()).encode() if is_text else keys.mask_bytes(content)
         attachment = Attachment(
             name=name,
             path=str(file.path.resolve()),

@@ -49,6 +49,7 @@ from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.chain import EmbeddingModel
+from orchestrator_cli.models.own_keys import own_keys
 from orchestrator_cli.plan import order
 from orchestrator_cli.planning.planner import PlannerContext, reads_outside
 from orchestrator_cli.recall.sessions import exchange_of
@@ -370,7 +371,8 @@ def open_dense(
     """
     if settings.memory.dense is None:
         return None
-    embedding = EmbeddingModel(settings.memory.dense, cancellation or Cancellation(), meter)
+    keys = own_keys(settings)
+    embedding = EmbeddingModel(settings.memory.dense, cancellation or Cancellation(), meter, keys=keys)
 
     def embed(texts: Sequence[str]) -> Sequence[Sequence[float]]:
         try:

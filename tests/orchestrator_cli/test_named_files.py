@@ -10,7 +10,7 @@ from scripted_model import Cast, answered
 
 from orchestrator_cli.durable.files import read_stored
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.execution.attaching import known_keys
+from orchestrator_cli.models.own_keys import known_keys
 from orchestrator_cli.recall.named_files import NamedFiles, is_followed
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.tools.file_rules import machine_keeps
@@ -53,13 +53,89 @@ def test_a_link_of_the_workspace_or_its_repository_does_not_lead_out(
     assert rule(clone).refusal(clone / "alias" / named.relative_to(clone / "repo")) is not None
 
 
-def test_other_links_are_followed(clone: Path) -> None:
+def test_a_link_that_stays_in_its_folder_is_followed(clone: Path) -> None:
     (clone / "repo/ws/in.txt").symlink_to("own.txt")
-    (clone / "mine.txt").symlink_to(clone / "private/tax.txt")
-    assert [rule(clone).refusal(clone / one) for one in ("repo/ws/in.txt", "mine.txt")] == [None, None]
+    (clone / "private/mine.txt").symlink_to("tax.txt")
+    (clone / "mine").symlink_to("private")
+    names = ("repo/ws/in.txt", "private/mine.txt", "mine/tax.txt")
+    assert [rule(clone).refusal(clone / one) for one in names] == [None] * 3
     settings = Settings(home=clone / "orch", workspace=clone / "repo/ws")
-    followed = [one for one in ("repo/ws/own.txt", "mine.txt") if is_followed(clone / one, settings)]
-    assert followed == ["mine.txt"]
+    followed = [one for one in ("repo/ws/own.txt", "mine/tax.txt") if is_followed(clone / one, settings)]
+    assert followed == ["mine/tax.txt"]
+
+
+@pytest.mark.parametrize("name", ["pack/readme.txt", "pack/docs/tax.txt", "pack/docs/../tax.txt", "pack/in"])
+def test_a_link_elsewhere_does_not_lead_out(clone: Path, name: str) -> None:
+    (clone / "pack").mkdir()
+    (clone / "pack/readme.txt").symlink_to("../private/tax.txt")
+    (clone / "pack/docs").symlink_to("../private/more")
+    (clone / "pack/in").symlink_to("readme.txt")
+    (clone / "private/more").mkdir()
+    (clone / "private/more/tax.txt").write_text("TAX")
+    found = rule(clone).refusal(clone / name)
+    assert found is not None
+    assert str((clone / name).resolve()) in found.remedy
+    assert rule(clone).refusal((clone / name).resolve()) is None
+
+
+def test_the_way_to_where_the_user_is_may_be_a_link(
+    orch: Orch, endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disk").mkdir()
+    for name in ("home", "here", "ws"):
+        (tmp_path / "disk" / name).mkdir()
+        (tmp_path / "disk" / name / "a.txt").write_text("seven geese")
+        (tmp_path / "away").mkdir(exist_ok=True)
+        (tmp_path / "away" / name).symlink_to(tmp_path / "disk" / name)
+    endpoint.reply = Cast(planner=[answered("Ok.")] * 3)
+    away = tmp_path / "away"
+    done = orch("ask", "What?", "--attach", str(away / "home/a.txt"), HOME=str(away / "home"))
+    assert done.code == 0, done.err
+    done = orch("ask", "What?", "-C", str(away / "ws"), "--attach", str(away / "ws/a.txt"))
+    assert done.code == 0, done.err
+    monkeypatch.chdir(tmp_path / "disk/here")
+    monkeypatch.setenv("PWD", str(away / "here"))
+    assert rule_at(tmp_path).refusal(away / "here/a.txt") is None
+    monkeypatch.setenv("PWD", str(away / "ws"))
+    assert rule_at(tmp_path).refusal(away / "ws/a.txt") is not None
+
+
+def rule_at(folder: Path) -> NamedFiles:
+    (folder / "own").mkdir(exist_ok=True)
+    return NamedFiles(Settings(home=folder / "orch", workspace=folder / "own"))
+
+
+@pytest.mark.parametrize("how", ["attach", "mention", "file", "folder"])
+def test_what_was_unpacked_gives_no_private_file_away(
+    orch: Orch, endpoint: Endpoint, tmp_path: Path, how: str
+) -> None:
+    for name in ("private", "pack"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "private/tax.md").write_text("TAX")
+    (tmp_path / "pack/readme.md").symlink_to("../private/tax.md")
+    (tmp_path / "pack/docs").symlink_to("../private")
+    given = str(tmp_path / "pack" / ("docs" if how == "folder" else "readme.md"))
+    endpoint.reply = Cast(planner=[answered("Ok.")])
+    if how == "mention":
+        done = orch.at_terminal("ask", f"What is in @{given}?", typed="n\n")
+        assert (done.code, endpoint.arrived) == (2, 0)
+    elif how == "attach":
+        done = orch("ask", "What?", "--attach", given)
+        assert (done.code, endpoint.arrived) == (2, 0)
+        assert str(tmp_path / "private/tax.md") in done.error.replace(" ", "")
+    else:
+        done = orch("kb", "add", given, "--json")
+        assert [str(tmp_path / "private") in row["reason"] for row in done.envelope["faults"]] == [True]
+
+
+def test_a_folder_of_keys_is_one_by_any_name(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A hard link of a file of logins has its identity, as a mount of a folder of keys has.
+    monkeypatch.setenv("HOME", str(clone / "home"))
+    (clone / "home").mkdir()
+    (clone / "home/.netrc").write_text("machine")
+    (clone / "plain.txt").hardlink_to(clone / "home/.netrc")
+    assert rule(clone).protection(clone / "plain.txt")
+    assert not rule(clone).protection(clone / "private/tax.txt")
 
 
 @pytest.mark.parametrize(
@@ -97,6 +173,9 @@ def test_values_of_keys_are_masked() -> None:
     }
     keys = known_keys({**found, "SSH_KEY": "/home/someone/key"}, ["DB"])
     assert set(keys.values) == {"OPENAI_API_KEY", "DB"}
+    # No sandbox has variables of such names, but the user may.
+    found = {"LDAP_PASSWORD": "pass-word-2", "SSL_KEY": "pass-word-3", "my-token": "pass-word-4"}
+    assert set(known_keys(found, ()).values) == {"LDAP_PASSWORD", "SSL_KEY", "my_token"}
 
 
 def environment_link(folder: Path, name: str) -> Path:

@@ -3,9 +3,10 @@
 A model reads these texts and runs record them, so they hold no path of the host and nothing that changes from
 one machine to the next.
 
-A secret's value becomes `[secret NAME]` if it appears as it is, as Python, JSON or URLs escape it, or split
-by line breaks and indentation. Each line of a value with several lines is masked by itself, if it has at
-least `SHORTEST` characters.
+A secret's value becomes `[secret NAME]` if it appears as it is, as Python, JSON or URLs escape it, split by
+line breaks and indentation, with invisible characters in between, or in letters that Unicode takes for the
+same, such as wide ones. Each line of a value with several lines is masked by itself, if it has at least
+`SHORTEST` characters.
 
 Not covered: transformed values, such as base64, hexadecimal, reversed, in another case, as a number or with
 other characters in between; parts of a value; and files that code inside writes. Masking keeps secrets from
@@ -14,6 +15,7 @@ getting into logs by accident. Code that means to pass one on can only be stoppe
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -25,7 +27,14 @@ MAX_ERROR_CHARS = 8_000
 _SHORTEST_CUT = 4_000  # a text of this length may have been cut inside, in the middle of a value
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STEERS = re.compile(r"\A(?:(LD|DYLD|PYTHON|BASH|SSL)_?\w*|\w*_proxy)", re.IGNORECASE)  # what a program obeys
+SHOWN_BREAK = "⏎"
+"""A line break in a text that is shown on one line."""
 _BREAK = r"(?:[ \t]*\r?\n[ \t]*)?"
+_SIGN = re.compile(r"\\u([0-9a-fA-F]{4})|.", re.DOTALL)
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
+_INVISIBLE = re.compile(
+    "[\\u00ad\\u034f\\u061c\\u180b-\\u180f\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\ufe00-\\ufe0f\\ufeff]+"
+)
 
 _CONTROL_STRING = r"\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)"  # titles, clipboard, device control: to their end
 _CONTROL_SEQUENCE = r"\x1b\[[0-?]*[ -/]*[@-~]"
@@ -35,12 +44,16 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]{6,16}(?=>)")
 
 
 class Secrets:
-    """The secrets of one sandbox."""
+    """The secrets of one sandbox, or others that are masked in the same way."""
 
-    def __init__(self, values: Mapping[str, str]) -> None:
-        """Raises ValueError, which names the secret and never its value."""
+    def __init__(self, values: Mapping[str, str], *, are_given: bool = True) -> None:
+        """Raises ValueError, which names the secret and never its value.
+
+        `are_given`: whether code is given them in variables of these names, which are checked then.
+        """
         for name, value in values.items():
-            check_name(name)
+            if are_given:
+                check_name(name)
             if len(value.strip()) < SHORTEST:
                 raise ValueError(
                     f"the secret {name} is too short to be masked: it needs {SHORTEST} characters"
@@ -50,15 +63,24 @@ class Secrets:
         self.values = dict(values)
         forms = [(form, f"[secret {name}]") for name, value in values.items() for form in _spellings(value)]
         self._forms = sorted(forms, key=lambda pair: len(pair[0]), reverse=True)
-        self._split = [(re.compile(_BREAK.join(map(re.escape, form))), mark) for form, mark in self._forms]
+        self._split = [
+            (re.compile(_BREAK.join(map(re.escape, form))), mark)
+            for form, mark in self._forms
+            if " " in form or "\t" in form
+        ]
+        plain = ((_plain(form), mark) for form, mark in self._forms)
+        self._plain = [(form, mark) for form, mark in dict(plain).items() if len(form) >= SHORTEST]
 
     def mask(self, text: str) -> str:
         """`text` without the values."""
         for form, mark in self._forms:
             text = text.replace(form, mark)
-        if "\n" in text:
+        if self._forms and ("\n" in text or "\\u" in text or not text.isascii()):
             for pattern, mark in self._split:
                 text = pattern.sub(mark, text)
+            plain = _plain(text)
+            if any(form in plain for form, _ in self._plain):
+                text = self._without_disguised(text)
         return self._without_cut_value(text) if len(text) >= _SHORTEST_CUT else text
 
     def mask_bytes(self, data: bytes) -> bytes:
@@ -66,6 +88,22 @@ class Secrets:
         for form, mark in self._forms:
             data = data.replace(form.encode(), mark.encode())
         return data
+
+    def _without_disguised(self, text: str) -> str:
+        """The text without the values that only its plain form shows."""
+        letters, places = _letters(text)
+        found: list[tuple[int, int, str]] = []
+        for form, mark in self._plain:
+            at = letters.find(form)
+            while at >= 0:
+                found.append((places[at][0], places[at + len(form) - 1][1], mark))
+                at = letters.find(form, at + len(form))
+        parts, end = [], 0
+        for start, stop, mark in sorted(found, key=lambda row: (row[0], -row[1])):
+            if start >= end:
+                parts += [text[end:start], mark]
+            end = max(end, stop)
+        return "".join((*parts, text[end:]))
 
     def _without_cut_value(self, text: str) -> str:
         for form, mark in self._forms:
@@ -81,6 +119,37 @@ def check_name(name: str) -> None:
         raise ValueError(f"a secret cannot be called {name!r}; use letters, digits and underscores")
     if name in environment("") or _STEERS.fullmatch(name):
         raise ValueError(f"a secret cannot be called {name}: that name steers programs; use another")
+
+
+def _plain(text: str) -> str:
+    """A text without line breaks and what is around them, invisible characters, and escapes of JSON; each
+    letter as Unicode's form NFKC has it."""
+    text = text.replace(SHOWN_BREAK, "\n")
+    if "\\u" in text:
+        text = _ESCAPED.sub(_sign, text)
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+    return "".join(line.strip(" \t\r") for line in text.split("\n")) if "\n" in text else text
+
+
+def _letters(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """The plain form of a text, and which part of the text each of its letters is."""
+    letters: list[str] = []
+    places: list[tuple[int, int]] = []
+    at, lines = 0, text.replace(SHOWN_BREAK, "\n").split("\n")
+    for line in lines:
+        kept = line.strip(" \t\r") if len(lines) > 1 else line
+        before = at + (line.index(kept) if kept else 0)
+        for sign in _SIGN.finditer(kept):
+            for letter in unicodedata.normalize("NFKC", _INVISIBLE.sub("", _sign(sign))):
+                letters.append(letter)
+                places.append((before + sign.start(), before + sign.end()))
+        at += len(line) + 1
+    return "".join(letters), places
+
+
+def _sign(found: re.Match[str]) -> str:
+    return chr(int(found[1], 16)) if found[1] else found[0]
 
 
 def _spellings(value: str) -> set[str]:

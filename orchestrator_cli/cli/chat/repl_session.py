@@ -21,6 +21,7 @@ from orchestrator_cli.cli.foreground import confirm_no_sandbox
 from orchestrator_cli.cli.mentions import NOTHING_NAMED, attached_lines, mentions, named_file
 from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions, SessionOptions
 from orchestrator_cli.cli.reporting import reporting, run_flags, run_settings
+from orchestrator_cli.durable.followed_links import real_path
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
 from orchestrator_cli.events import Event
 from orchestrator_cli.journal.followed_runs import follow_runs
@@ -31,7 +32,6 @@ from orchestrator_cli.plan import Catalogue, Plan
 from orchestrator_cli.planning.plan_text import edited_text, plan_text, read_plan_text
 from orchestrator_cli.planning.structured_output import Unusable
 from orchestrator_cli.recall.attachments import find_files
-from orchestrator_cli.recall.named_files import real_path
 from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.recall.sessions import exchange_of
 from orchestrator_cli.runs.feedback import Vote, give_feedback

@@ -54,6 +54,7 @@ from orchestrator_cli.planning.data_answer import check_schema
 from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.process_settings import Process
 from orchestrator_cli.recall.named_files import read_named
+from orchestrator_cli.recall.written_files import check_written
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.values import PromptOptions
@@ -229,11 +230,13 @@ def plan(
             reuse="never" if no_reuse else None,
         )
         text = checked_prompt(_read(prompt), settings.home)
+        if common.output is not None:
+            check_written(common.output, settings)
         options = options_of(FileOptions(attach=attach), prompt, settings, console)
         console.lines(attached_lines(options.attach, settings))
         with open_run(settings, [], wants_engine=False) as run:
             made = plan_prompt(text, run, options=options)
-        print_formatted(common, forms_of_plan(text, made))
+        print_formatted(common, forms_of_plan(text, made), settings)
 
 
 def _read(prompt: str) -> str:

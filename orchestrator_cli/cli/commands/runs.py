@@ -89,11 +89,12 @@ def runs(
 def show(run: RunName, common: FormatOptions) -> None:
     """Show a run: its graph, how the plan changed, who did what, and what it cost."""
     with reporting(Output(quiet=True, debug=common.debug)):
-        past = find_run(settings_of(common.workspace), run)
+        settings = settings_of(common.workspace)
+        past = find_run(settings, run)
         found = past.events()
         print_lines(damage(past.journal), sys.stderr)
         one = look_at(past, found)
-        print_formatted(common, forms_of_run(_summary(one), one.state, found))
+        print_formatted(common, forms_of_run(_summary(one), one.state, found), settings)
 
 
 @app.command()

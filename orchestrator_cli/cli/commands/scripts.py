@@ -21,10 +21,11 @@ from orchestrator_cli.cli.reporting import (
     reporting,
     settings_of,
 )
+from orchestrator_cli.durable.followed_links import real_path
 from orchestrator_cli.durable.foreign import foreign_line, visible
 from orchestrator_cli.durable.places import Places
 from orchestrator_cli.errors import ApprovalNeeded, UsageError
-from orchestrator_cli.recall.named_files import NamedFiles, real_path
+from orchestrator_cli.recall.named_files import NamedFiles
 from orchestrator_cli.settings import user_file
 from orchestrator_cli.trust import shown_path
 from orchestrator_cli.views.text import counted

@@ -139,6 +139,25 @@ def test_a_value_is_masked_in_each_way_it_is_usually_written(written: str) -> No
     assert not any(part in masked for part in (KEY[:9], KEY[-9:], "MIIE", "kiG9"))
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "".join(f"\\u{ord(sign):04x}" for sign in KEY),
+        "\\u" + f"{ord(KEY[0]):04X}" + KEY[1:],
+        "\u00ad".join(KEY),
+        KEY[:5] + "\u200b\u2060" + KEY[5:],
+        "".join(chr(ord(sign) + 0xFEE0) if "!" <= sign <= "~" else sign for sign in KEY),
+        "\u200b\n  ".join((KEY[:7], KEY[7:])),
+        KEY[:7] + " ⏎ " + KEY[7:],
+    ],
+    ids=("json", "json-first", "soft", "invisible", "wide", "both", "shown"),
+)
+def test_a_value_is_masked_in_disguise_and_nothing_else_is(written: str) -> None:
+    before, after = "größer: \\u00fc\u00ad\n   x\u200by\t", "\n  ｅｎｄ"
+    masked = Secrets({"KEY": KEY, "OTHER": "quite-another-one"}).mask(before + written + after)
+    assert masked == f"{before}[secret KEY]{after}"
+
+
 def test_what_is_not_covered_is_not_masked() -> None:
     secrets = Secrets({"KEY": KEY})
     for form in (base64.b64encode(KEY.encode()).decode(), KEY[::-1], KEY.encode().hex(), "-".join(KEY)):

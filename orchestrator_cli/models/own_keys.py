@@ -1,0 +1,58 @@
+"""The values of the user's own keys, masked in all that leaves for a model, wherever they come from.
+
+A file that is attached, how a file of the workspace begins, what a tool returned, and a prompt may all hold
+one. So the texts are masked where they leave: in `LiteLLMModel`, which sends every completion, in
+`EmbeddingModel`, and before a text is spoken. Attached files are masked when they are taken in, too.
+
+Not covered: values of fewer than 8 characters, or that could be an ordinary word; what `Secrets` leaves; and
+what images and recordings hold.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Any
+
+from orchestrator_cli.environment import for_programs
+from orchestrator_cli.mcp_settings import is_key_name
+from orchestrator_cli.models.model import ModelRequest
+from orchestrator_cli.settings import Settings
+from toolsmith.sandbox.redaction import Secrets
+
+
+def own_keys(settings: Settings) -> Secrets:
+    """The keys of the environment, and the secrets that tools may be given."""
+    return known_keys(for_programs(), settings.secrets)
+
+
+def known_keys(variables: Mapping[str, str], named: Collection[str]) -> Secrets:
+    """The values of variables that are called like keys, and of those that tools may be given.
+
+    A value that could be an ordinary word, such as the `none` of a local server, is not one.
+    """
+    found = Secrets({})
+    for name, value in variables.items():
+        is_long = len(value) >= 12 or (len(value) >= 8 and not value.isalpha())
+        if (name in named or is_key_name(name)) and is_long and not value.startswith("/"):
+            with suppress(ValueError):  # it cannot be masked
+                found = Secrets({**found.values, re.sub(r"\W", "_", name): value}, are_given=False)
+    return found
+
+
+def without_keys(request: ModelRequest, keys: Secrets) -> ModelRequest:
+    """The same request, in which no text holds a value of a key."""
+    if not keys.values:
+        return request
+    sent = {name: _masked(getattr(request, name), keys) for name in ("messages", "tools", "reply_schema")}
+    return request.model_copy(update=sent)
+
+
+def _masked(thing: Any, keys: Secrets) -> Any:
+    match thing:
+        case str():
+            return keys.mask(thing)
+        case dict():
+            return {key: one if key == "image_url" else _masked(one, keys) for key, one in thing.items()}
+        case list() | tuple():
+            return type(thing)(_masked(one, keys) for one in thing)
+    return thing
