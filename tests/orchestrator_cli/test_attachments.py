@@ -244,6 +244,7 @@ def test_a_typed_prompt_names_files_and_a_piped_one_does_not(orch: Orch, endpoin
         assert [one["name"] for one in attached(orch)] == names
 
 
+@pytest.mark.resident
 def test_a_run_in_the_background_has_the_files(orch: Orch, endpoint: Endpoint) -> None:
     (orch.workspace / "geese.txt").write_text("seven geese")
     endpoint.reply = Cast(planner=[answered("Seven.")])

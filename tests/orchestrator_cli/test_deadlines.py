@@ -15,6 +15,8 @@ from test_terminal_people import CHOOSE, Open, open_screen, wait_for
 
 from orchestrator_cli.approvals.deadlines import SETTLING_S, Moment, Patience, deadline_of, left_s
 
+pytestmark = pytest.mark.resident
+
 __all__ = ["open_screen"]
 
 USE = caller("use", ["choose"], inputs={"colour": "$choose.value"})

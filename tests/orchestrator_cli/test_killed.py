@@ -49,7 +49,7 @@ ASKED = {"PlanProposed", "ApprovalAsked", "ApprovalGiven", "CodeRan", "RunFinish
         pytest.param(
             Loops, "line", {"PlanRevised", "RevisionDeclined"}, id="loops", marks=pytest.mark.thorough
         ),
-        pytest.param(Approvals, "line", ASKED, id="approvals"),
+        pytest.param(Approvals, "line", ASKED, id="approvals", marks=pytest.mark.thorough),
     ],
 )
 def test_a_run_killed_at_an_event_ends_as_if_it_had_not_been(

@@ -192,6 +192,7 @@ def test_a_document_that_is_written_anew_is_read(orch: Orch) -> None:
     assert orch("kb", "refresh", "--json").envelope["changed"] == [str(orch.workspace / "a.md")]
 
 
+@pytest.mark.resident
 def test_a_run_in_the_background_is_started_for_its_folder(orch: Orch, endpoint: Endpoint) -> None:
     endpoint.reply = Cast(planner=[answered("Yes.")])
     begun = orch("ask", "--detach", "-q", "Is it?")

@@ -150,6 +150,7 @@ def test_answers_of_other_questions_and_other_things_are_passed_over() -> None:
 # --- runs
 
 
+@pytest.mark.resident
 def test_an_answer_on_the_page_reaches_a_run_that_waits(orch: Orch, endpoint: Endpoint, page: Page) -> None:
     endpoint.reply = Cast(planner=[plan(CHOOSE, USE)], agents={"Do use": [FINISH]})
     orch("ask", "--detach", "--answer-within=2h", "Paint it.")
@@ -165,6 +166,7 @@ def test_an_answer_on_the_page_reaches_a_run_that_waits(orch: Orch, endpoint: En
     wait_for(lambda: page.flow_run["state_type"] == "COMPLETED")
 
 
+@pytest.mark.resident
 def test_a_permission_is_given_on_the_page_of_the_own_server(
     orch: Orch, endpoint: Endpoint, page: Page
 ) -> None:

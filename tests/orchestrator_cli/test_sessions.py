@@ -439,6 +439,7 @@ def test_what_a_command_of_the_loop_has_finished_is_said_and_spent_too(
     assert [f"· {calls + n} calls" in line for n, line in enumerate(costs)] == [True, True]
 
 
+@pytest.mark.resident
 def test_what_goes_on_in_the_background_is_said_and_spent_too(orch: Orch, endpoint: Endpoint) -> None:
     steps = [tool_call(name, "list_files") for name in ("a", "b")]
     endpoint.reply = Cast(planner=[plan(*steps), answered("Well.")])

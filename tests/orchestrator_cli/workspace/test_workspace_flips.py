@@ -91,8 +91,14 @@ def _outcome(checkout: Checkout) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("edit", EDITS)
-@pytest.mark.parametrize("flip", FLIPS)
+@pytest.mark.parametrize(
+    ("edit", "flip"),
+    [
+        pytest.param(edit, flip, marks=[] if n == 0 or m == 0 else [pytest.mark.thorough])
+        for n, edit in enumerate(EDITS)
+        for m, flip in enumerate(FLIPS)
+    ],
+)
 def test_a_flip_at_any_call_is_a_conflict_or_too_late(
     edit: str, flip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
