@@ -169,8 +169,10 @@ def diff(run: ChangedRunName, common: InspectOptions) -> None:
             write_line(sys.stdout, changes_line(past.run, shown.changes))
             return
         # To a person everything is shown; a program receives the patch.
-        lines = readable(shown.lines) if sys.stdout.isatty() else shown.lines
-        print_content("".join(f"{line}\n" for line in lines))
+        if sys.stdout.isatty():
+            print_lines(readable(shown.lines))
+        else:
+            print_content("".join(f"{line}\n" for line in shown.lines))
         if not shown.lines:
             console.lines([f"Run {past.run} changed no files."])
         elif shown.undone:
