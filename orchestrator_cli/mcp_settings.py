@@ -1,12 +1,13 @@
 """Servers of the Model Context Protocol as settings: what may be registered, and how it is shown.
 
-The value of a key is never shown, nor kept in what was allowed: a literal value of a header, of a variable
-whose name or form is that of a key, and after an option such as `--api-key`. What a program runs is shown.
-Expanding `${NAME}` is for the moment of use; see `expanded`.
+What decides what runs, or where something is sent, is always shown: the program, every argument, the address,
+and the names of variables and headers. Of a variable or a header that is called like a key, a literal value
+is covered if it has the form of a key; its length is shown, and it is not kept in what was allowed. Expanding
+`${NAME}` is for the moment of use; see `expanded`.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -27,13 +28,18 @@ WORKSPACE_NAMES = ("workspaceFolder", "CLAUDE_PROJECT_DIR")
 _REFERENCE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}")
 _LEFT = re.compile(r"\$\{[^}]*\}?")
 _KEY_NAME = re.compile(
-    r"(?:^|[_-])(?:api_?key|key|token|secret|password|passwd|pwd|pat|credentials?|cookie)$", re.I
+    r"(?:^|[_-])(?:api_?key|key|token|secret|password|passwd|pwd|pat|credentials?|cookie|authorization)$",
+    re.I,
 )
-_KEY_ENDS = ("key", "token", "secret", "password")
+_ROUTING = re.compile(
+    r"host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|forwarded|via|http2-settings"
+    r"|content-.*|proxy-.*|x-forwarded-.*|x-(?:http-)?method(?:-override)?|x-(?:original|rewrite)-ur[il]"
+)
+"""Headers by which servers and proxies tell whose request it is, where it goes and where it ends."""
 _RANDOM = re.compile(r"[A-Za-z0-9_+=-]{24,}")
-_SCHEME = re.compile(r"[A-Za-z]{0,20} ?")
+_SCHEME_AND_KEY = re.compile(r"(?:[A-Za-z]{1,20} )?([A-Za-z0-9_][A-Za-z0-9_+=.:~-]*)")
 _USER = re.compile(r"(://)[^/\s@]*(?:@[^/\s@]*)*@")
-_QUERY = re.compile(r"([?&][\w.-]*(?:key|token|secret|password|pat)=)([^&#$]+)", re.I)
+_QUERY = re.compile(r"(?<=[?&])([\w.-]*(?:key|token|secret|password|pat))=([^&#]+)", re.I)
 
 ServerName = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 
@@ -91,6 +97,8 @@ class McpServer(BaseModel):
         for text in self._templates():
             if left := _LEFT.search(_REFERENCE.sub("", text)):
                 raise ValueError(f"{left[0]} cannot be replaced: write ${{NAME}}")
+        if routing := [name for name in self.headers if _ROUTING.fullmatch(name.lower().replace("_", "-"))]:
+            raise ValueError(f"the header {routing[0]} is set by the program that sends the request")
         if any(re.search(r"[\0\r\n]", text) for text in self.headers.values()):
             raise ValueError("the value of a header has more than one line")
         return self
@@ -99,17 +107,11 @@ class McpServer(BaseModel):
     def _without_keys(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         made: dict[str, Any] = dump(self)
         shown = {
-            "command": list(self.shown_command),
             "url": self.shown_url,
-            "variables": {n: HIDDEN if _is_key(n, value) else value for n, value in self.variables.items()},
-            "headers": {n: value if _only_refers(value) else HIDDEN for n, value in self.headers.items()},
+            "variables": {name: _covered(name, value) for name, value in self.variables.items()},
+            "headers": {name: _covered(name, value) for name, value in self.headers.items()},
         }
         return made | {name: value for name, value in shown.items() if name in made}
-
-    @property
-    def shown_command(self) -> tuple[str, ...]:
-        """The command without the values of keys."""
-        return shown_parts(self.command)
 
     @property
     def shown_url(self) -> str | None:
@@ -129,10 +131,8 @@ class McpServer(BaseModel):
     @property
     def literal_keys(self) -> dict[str, str]:
         """The values of keys that the settings hold, by name."""
-        keys = {name: value for name, value in self.variables.items() if _is_key(name, value)}
-        keys |= {name: value.split()[-1] for name, value in self.headers.items() if _is_literal(value)}
-        hidden = zip(self.command, self.shown_command, strict=True)
-        return keys | {f"argument_{n}": one for n, (one, shown) in enumerate(hidden) if one != shown}
+        named = {**self.variables, **self.headers}
+        return {name: found for name, value in named.items() if (found := _key_in(name, value))}
 
     def _templates(self) -> Iterator[str]:
         yield from self.variables.values()
@@ -176,53 +176,26 @@ def is_key_name(name: str) -> bool:
 
 def shown_address(text: str) -> str:
     """A text without the keys and passwords of an address."""
-    return _USER.sub(rf"\g<1>{HIDDEN}@", _QUERY.sub(rf"\g<1>{HIDDEN}", text))
+    covered = _QUERY.sub(lambda match: f"{match[1]}={_covered(match[1], match[2])}", text)
+    return _USER.sub(rf"\g<1>{HIDDEN}@", covered)
 
 
-def shown_parts(command: Sequence[str]) -> tuple[str, ...]:
-    """The parts of a command without the values of keys."""
-    before = (None, None, *command[1:])[: len(command)]
-    return tuple(map(_shown_part, before, command))
+def _covered(name: str, value: str) -> str:
+    """A value of this name, in which a key is replaced by its length."""
+    key = _key_in(name, value)
+    return f"{value.removesuffix(key)}({len(key)} characters, not shown)" if key else value
 
 
-def _shown_part(before: str | None, part: str) -> str:
-    option, sign, value = part.partition("=")
-    if sign and _takes_key(option) and _may_be_hidden(value):
-        return f"{option}={HIDDEN}"
-    is_value = before is not None and _takes_key(before) and _may_be_hidden(part)
-    return HIDDEN if is_value else part
+def _key_in(name: str, value: str) -> str:
+    """The key that the value of a name is, or ends in after the name of a scheme; empty if it holds none.
 
-
-def _takes_key(option: str) -> bool:
-    return option.startswith("-") and option.lower().endswith(_KEY_ENDS)
-
-
-def _looks_random(value: str) -> bool:
-    is_mixed = any(map(str.isdigit, value)) and any(map(str.isalpha, value))
-    return is_mixed and bool(_RANDOM.fullmatch(value))
-
-
-def _only_refers(text: str) -> bool:
-    """Whether a value is `${NAME}`, maybe after the name of a scheme, so that it can be shown."""
-    defaults = [match[2] for match in _REFERENCE.finditer(text) if match[2]]
-    return not defaults and "${" in text and bool(_SCHEME.fullmatch(_REFERENCE.sub("", text)))
-
-
-def _is_literal(text: str) -> bool:
-    return bool(text.strip()) and not _only_refers(text)
-
-
-def _is_key(name: str, value: str) -> bool:
-    """Whether a variable is called like a key, or all of its value looks like one."""
-    if not value or _only_refers(value):
-        return False
+    A value that could be an option, a path or code is none, whatever it is called.
+    """
     from memory.distiller import REMOVED, scrub_shapes
 
-    # What only holds a key can have an option or a path beside it that decides what runs.
-    looks_so = _looks_random(value) or scrub_shapes(value) == REMOVED
-    return bool(_KEY_NAME.search(name)) or (looks_so and _may_be_hidden(value))
-
-
-def _may_be_hidden(value: str) -> bool:
-    """Whether a text can only be a value: no option, no path, no code."""
-    return not _only_refers(value) and bool(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_+=.:~-]*", value))
+    scheme, key = _SCHEME_AND_KEY.fullmatch(value), ""
+    if is_key_name(name) and scheme is not None:
+        key = scheme[1]
+    is_mixed = any(map(str.isdigit, key)) and any(map(str.isalpha, key))
+    looks_so = is_mixed and _RANDOM.fullmatch(key)
+    return key if looks_so or scrub_shapes(key) == REMOVED else ""

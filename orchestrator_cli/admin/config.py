@@ -20,7 +20,7 @@ from memory.distiller import scrub_shapes
 from orchestrator_cli.admin.own_settings import own_values, set_value, unset_value, with_value
 from orchestrator_cli.config_file import config_values
 from orchestrator_cli.errors import ConfigError, UsageError
-from orchestrator_cli.mcp_settings import HIDDEN, is_key_name, shown_address, shown_parts
+from orchestrator_cli.mcp_settings import HIDDEN, is_key_name, shown_address
 from orchestrator_cli.settings import Settings, SettingsLayer, check_user_values, variable_of
 
 Name = tuple[str, ...]
@@ -206,14 +206,22 @@ def _leaves(settings: Settings, dumped: Mapping[str, Any]) -> Iterator[tuple[Nam
             yield (name,), value
 
 
+def _part(before: Any, part: Any) -> JsonValue:
+    """A part of a list, which may be a command, without the value of an option that is called like a key."""
+    option, sign, value = part.partition("=") if isinstance(part, str) else ("", "", "")
+    if option.startswith("-") and sign:
+        return f"{option}={_shown(option, value)}"
+    follows = isinstance(before, str) and before.startswith("-") and "=" not in before
+    return _shown(before if follows else "", part)
+
+
 def _shown(name: str, value: Any) -> JsonValue:
     """A value without keys."""
     match value:
         case str():
             return HIDDEN if value and is_key_name(name) else scrub_shapes(shown_address(value))
         case list() | tuple():
-            parts = shown_parts(value) if all(isinstance(one, str) for one in value) else value
-            return [_shown("", one) for one in parts]
+            return [_part(before, part) for before, part in zip(("", *value), value, strict=False)]
         case dict():
             return {key: _shown(key, inner) for key, inner in value.items()}
     return value  # type: ignore[no-any-return]  # a number, or none

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TextIO
 
 from orchestrator_cli.cli.options import FormatOptions
+from orchestrator_cli.cli.reporting import print_lines
 from orchestrator_cli.durable.foreign import escaped
 from orchestrator_cli.events import Event
 from orchestrator_cli.plan import Plan
@@ -78,6 +79,8 @@ def print_formatted(options: FormatOptions, forms: Forms, settings: Settings) ->
         write_named(options.output, f"{escaped(text)}\n" if form == "json" else text, settings)
     elif form == "json":
         write_line(sys.stdout, text)
+    elif form in ("text", "tree"):
+        print_lines(text.splitlines())
     else:
         write(sys.stdout, _in_letters_of(sys.stdout, text) if form in ("html", "svg") else text)
 

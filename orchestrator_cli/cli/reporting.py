@@ -35,7 +35,7 @@ from orchestrator_cli.trust import (
 )
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.envelope import Envelope
-from orchestrator_cli.views.streams import write, write_line
+from orchestrator_cli.views.streams import wrapped, write, write_line
 from orchestrator_cli.views.text import clean
 
 
@@ -176,8 +176,9 @@ def reporting(output: Output) -> Iterator[Console]:
 
 
 def print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
-    """Print lines to standard output or another stream, without control characters."""
-    write(stream or sys.stdout, "".join(f"{clean(line)}\n" for line in lines))
+    """Print lines to standard output or another stream, made clean, and folded on a terminal."""
+    sink = stream or sys.stdout
+    write(sink, "".join(f"{line}\n" for line in wrapped(lines, sink)))
 
 
 def print_content(text: str) -> None:

@@ -178,9 +178,9 @@ def append_line(path: Path, line: bytes, *, sync: bool = True) -> int:
 def read_records(path: Path, parse: Callable[[bytes], T], *, containing: bytes = b"") -> Iterator[T]:
     """The records of a log, one a line, oldest first. Needs no lock.
 
-    Lines that `parse` refuses with a `ValueError`, `LookupError`, `TypeError` or `RecursionError` are
-    dropped: an unfinished one, for which no part of a record may be a record, as with JSON objects; one that
-    is nested too deeply; or one of a later version.
+    Lines that `parse` refuses with a `ValueError`, `OverflowError`, `LookupError`, `TypeError` or
+    `RecursionError` are dropped: an unfinished one, for which no part of a record may be a record, as with
+    JSON objects; one that is nested too deeply; or one of a later version.
 
     Args:
         containing: parse only lines with these bytes in them.
@@ -192,6 +192,6 @@ def read_records(path: Path, parse: Callable[[bytes], T], *, containing: bytes =
         if line and containing in line:
             try:
                 record = parse(line)
-            except (ValueError, LookupError, TypeError, RecursionError):
+            except (ValueError, OverflowError, LookupError, TypeError, RecursionError):
                 continue
             yield record

@@ -46,7 +46,7 @@ def as_data(text: object) -> str:
 
     Control characters and hidden signs are written out as `visible` does.
     """
-    return _OBEYED.sub(lambda match: _written(match.group()), _MARK.sub("&lt;", str(text)))
+    return _OBEYED.sub(lambda match: written_out(match.group()), _MARK.sub("&lt;", str(text)))
 
 
 def on_one_line(text: object) -> str:
@@ -123,7 +123,7 @@ def visible(line: str) -> str:
 
     A byte that is not UTF-8 (a surrogate of `surrogateescape`) is written as `\\xe9`.
     """
-    return _NOT_SHOWN.sub(lambda match: _written(match.group()), line)
+    return _NOT_SHOWN.sub(lambda match: written_out(match.group()), line)
 
 
 def hidden_count(line: str) -> int:
@@ -131,7 +131,8 @@ def hidden_count(line: str) -> int:
     return sum(map(len, _NOT_SHOWN.findall(line)))
 
 
-def _written(signs: str) -> str:
+def written_out(signs: str) -> str:
+    """Signs as `\\r`, `\\x1b` or `\\u{e0041}`, with a count of what is more than `MOST_SIGNS`."""
     codes = (ord(sign) - (0xDC00 if "\udc80" <= sign <= "\udcff" else 0) for sign in signs[:MOST_SIGNS])
     names = {0x0A: "\\n", 0x0D: "\\r"}
     shown = (names.get(code) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{{{code:x}}}") for code in codes)

@@ -59,7 +59,7 @@ from orchestrator_cli.events import (
 from orchestrator_cli.state import RunState, apply
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_A_SCHEMA = re.compile(rb'"schema": ?(\d+)')
+_A_SCHEMA = re.compile(rb'"schema": ?(\d{1,9})')
 KINDS = frozenset(kind.__name__ for kind in Fact.__subclasses__())
 LARGE = 64 << 10
 """A value of more bytes as JSON is stored apart."""

@@ -357,7 +357,7 @@ def _question(name: str, server: McpServer) -> tuple[str, str]:
     given = f"\nIt is given {', '.join(names)} from your environment." if names else ""
     where = f" at {urlsplit(server.url).hostname}" if server.url is not None else ""
     question = wish(f"The MCP server `{name}`{where}", "to be used, with your rights", server.when)
-    return question, (server.shown_url or shlex.join(server.shown_command)) + given
+    return question, (server.shown_url or shlex.join(server.command)) + given
 
 
 class ServerFunction:

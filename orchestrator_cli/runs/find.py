@@ -1,7 +1,8 @@
 """Past and present runs: find one by name, and its status.
 
 A run without an end in its journal has died, unless a process holds its lock. Everything is read
-from the journal, so a run can be inspected while another process executes it.
+from the journal, so a run can be inspected while another process executes it. The name of its folder is the
+id of a run; a journal that names another run is damaged.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from typing import Literal, NamedTuple
 
 from orchestrator_cli import events
 from orchestrator_cli.durable.files import read_records
+from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.durable.held_folder import has_mark
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.events import Event
@@ -69,6 +71,8 @@ def find_run(settings: Settings, name: str) -> PastRun:
     matching = [path for path in paths if path.parent.name.endswith(name)] if name else []
     exact = [path for path in matching if path.parent.name == name]
     found = [past_run(path) for path in exact or matching]
+    if exact and found == [None]:
+        check_names_itself(exact[0])
     if len(found) != 1 or found[0] is None:
         which = ", ".join(sorted(path.parent.name for path in matching))
         raise UsageError(
@@ -123,21 +127,31 @@ def homes_of(settings: Settings) -> tuple[Path, ...]:
 
 def past_run(journal: Path) -> PastRun | None:
     """The run of a journal; None if it cannot be read."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RunFailed):
         return _run_of(journal)
     return None
 
 
+def check_names_itself(journal: Path) -> None:
+    """Raise `RunFailed` if a journal is that of another run than its folder is named after, and `OSError`."""
+    _run_of(journal)
+
+
 def _run_of(journal: Path) -> PastRun | None:
-    """The run of a journal, in the workspace that it was last resumed in. Raises `OSError`."""
+    """The run of a journal, in the workspace it was last resumed in. Raises `OSError` and `RunFailed`."""
     places = list(read_records(journal, _place, containing=b'"workspace":'))
     if not places:
         return None
-    run, root, mark = places[-1]
-    return PastRun(run, journal.parents[2], Path(root), mark)
+    folder, (_, root, mark) = journal.parent, places[-1]
+    if others := [run for run, *_ in places if run != folder.name]:
+        raise RunFailed(
+            f"The journal in {folder} names another run: {foreign_line(others[0], 100)}.",
+            f"Somebody has copied or changed it. Look at {folder}, and remove it if you do not need it.",
+        )
+    return PastRun(folder.name, journal.parents[2], Path(root), mark)
 
 
-def _place(line: bytes) -> tuple[str, str, str]:
+def _place(line: bytes) -> tuple[object, str, str]:
     """The run, its workspace from now on, and the mark of that. Raises `LookupError` for other events."""
     row = json.loads(line)
     if row["data"]["kind"] not in ("RunStarted", "RunResumed"):
@@ -221,8 +235,8 @@ def recent(
     for journal in journals_of(settings):
         try:
             where = _run_of(journal)
-        except OSError as exc:
-            if everywhere:
+        except (RunFailed, OSError) as exc:
+            if everywhere or isinstance(exc, RunFailed):
                 on_unread(f"Run {journal.parent.name} cannot be read: {exc}")
             continue
         if where is None or not (everywhere or where.root == root):

@@ -6,14 +6,16 @@ and Prefect's page stay as they are; the run cannot be shown, undone or forked a
 checks its entries by their chain only.
 """
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.journal.journal import run_lock
-from orchestrator_cli.runs.find import PastRun, look_at, past_run
+from orchestrator_cli.runs.find import PastRun, check_names_itself, look_at, past_run
 from toolsmith.sandbox.removal import remove
 
 OVER = ("completed", "cancelled", "failed", "planned")
@@ -29,21 +31,45 @@ class Prunable(NamedTuple):
     size: int
 
 
-def prunable(home: Path, before: datetime, root: Path | None = None) -> Iterator[Prunable]:
-    """The runs that began before a time and are over, oldest first; of one workspace, or of all."""
+def _nothing(_: str) -> None:
+    pass
+
+
+def prunable(
+    home: Path, before: datetime, root: Path | None = None, on_unread: Callable[[str], None] = _nothing
+) -> Iterator[Prunable]:
+    """The runs that began before a time and are over, oldest first; of one workspace, or of all.
+
+    Those with an unreadable journal stay, because their user may want to look at them. They are passed to
+    `on_unread`, each as a line for people.
+    """
     oldest = f"{before:%Y%m%d-%H%M%S}"
     for journal in sorted((home / "runs").glob("*/journal.jsonl")):
         if journal.parent.name >= oldest:
             return
-        past = past_run(journal)
-        if past is None or (root is not None and past.root != root):
-            continue
         try:
+            check_names_itself(journal)
+            past = past_run(journal)
+            if past is None or (root is not None and past.root != root):
+                continue
             found = look_at(past)
-        except OrchError:
-            continue  # damaged: its user may want to look at it
+        except (OrchError, OSError) as exc:
+            on_unread(f"Run {journal.parent.name} cannot be read: {exc}")
+            continue
         if found.status in OVER and found.pid is None:
             yield Prunable(past, _size(past.folder))
+
+
+def remove_runs(found: Iterable[Prunable], on_failed: Callable[[str], None]) -> list[Prunable]:
+    """Remove runs, and return those that were; of each other one `on_failed` is given a line for people."""
+    removed = []
+    for one in found:
+        try:
+            remove_run(one.past)
+            removed.append(one)
+        except (OrchError, OSError) as exc:
+            on_failed(f"Run {one.past.run} cannot be removed: {exc}")
+    return removed
 
 
 def remove_run(past: PastRun) -> None:
@@ -62,31 +88,56 @@ def finish_removals(home: Path) -> None:
         remove(folder)
 
 
+_SEEN = "old-runs.json"
+"""In the data folder: when each run was first seen to be too old."""
+
+
 class DailyPruning:
-    """Removes what is older than so many days, once a day; never if there is no limit."""
+    """Removes what is older than so many days, once a day; never if there is no limit.
+
+    A run is removed if it was too old already a day before, also by the clock of an earlier process: a clock
+    that is set wrong for a while removes nothing.
+    """
 
     def __init__(self, home: Path, days: int | None, say: Callable[[str], None]) -> None:
         self._home = home
         self._days = days
         self._say = say
-        self._next = datetime.min
+        self._last = datetime.min
 
     def look(self, now: datetime | None = None) -> None:
         """Remove runs if a day has gone by since the last time."""
         now = now or datetime.now()
-        if self._days is None or now < self._next:
+        # Not if the clock was set back since.
+        if self._days is None or (self._last <= now < self._last + DAILY):
             return
-        self._next = now + DAILY
+        self._last = now
         finish_removals(self._home)
-        removed = 0
-        for one in prunable(self._home, now - timedelta(days=self._days)):
-            try:
-                remove_run(one.past)
-                removed += 1
-            except (OrchError, OSError) as exc:
-                self._say(f"run {one.past.run} cannot be removed: {exc}")
+        before, seen = self._seen(), {}
+        due = []
+        for one in prunable(self._home, now - timedelta(days=self._days), on_unread=self._say):
+            first = min(before.get(one.past.run, now), now)
+            seen[one.past.run] = first
+            if now - first >= DAILY:
+                due.append(one)
+        removed = remove_runs(due, self._say)
+        for one in removed:
+            del seen[one.past.run]
+        rows = {run: first.isoformat() for run, first in seen.items()}
+        try:
+            write_atomic(self._home / _SEEN, json.dumps(rows), sync=False)
+        except OSError as exc:
+            self._say(f"{self._home / _SEEN} cannot be written, so old runs stay: {exc}")
         if removed:
-            self._say(f"removed {removed} {'run' if removed == 1 else 'runs'} older than {self._days} days")
+            said = "run" if len(removed) == 1 else "runs"
+            self._say(f"removed {len(removed)} {said} older than {self._days} days")
+
+    def _seen(self) -> dict[str, datetime]:
+        try:
+            rows = json.loads((self._home / _SEEN).read_bytes())
+            return {run: datetime.fromisoformat(first).replace(tzinfo=None) for run, first in rows.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
 
 
 def _size(folder: Path) -> int:

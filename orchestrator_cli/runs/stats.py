@@ -20,7 +20,7 @@ from orchestrator_cli.durable.files import read_records
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.events import SCHEMA
 from orchestrator_cli.journal.journal import lock_owner, read_journal
-from orchestrator_cli.runs.find import journals_of
+from orchestrator_cli.runs.find import check_names_itself, journals_of
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
 from orchestrator_cli.values import Usage, seconds_between
@@ -69,6 +69,7 @@ def read_stats(
         if journal.parent.name[:8] < f"{since - timedelta(days=1):%Y%m%d}":
             continue  # the id begins with the local time
         try:
+            check_names_itself(journal)
             row = figures_of(journal, root)
         except (RunFailed, OSError) as exc:
             unread += 1

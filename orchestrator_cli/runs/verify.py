@@ -36,7 +36,7 @@ from orchestrator_cli.journal.hash_chain import (
 )
 from orchestrator_cli.journal.journal import read_journal
 from orchestrator_cli.plan import Plan
-from orchestrator_cli.runs.find import homes_of
+from orchestrator_cli.runs.find import check_names_itself, homes_of
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.views.entries import entry_for, form, plan_after
 
@@ -135,6 +135,7 @@ def _recorded(homes: Iterable[Path], runs: Iterable[str]) -> Iterator[tuple[str,
 
 def _of_journal(path: Path) -> RecordedEntries | None:
     with contextlib.suppress(OSError, RunFailed):
+        check_names_itself(path)
         return recorded_of(read_journal(path))
     return None
 

@@ -175,11 +175,19 @@ class Console:
 
     def _renderable(self, line: Line) -> RenderableType:
         sign, words = self._text(line.sign, line.sign_style), self._text(line.text, line.style)
-        if not self._terminal or not line.sign:
+        if not self._terminal:
             return sign + words
+        # Folded here and not by rich, whose widths are not those of every terminal.
+        column = min(sign.cell_len, self._rich.width // 2)
+        rows = [row.expandtabs() for row in words.plain.split("\n")]
+        indent = 0 if line.sign else None
+        pieces = (piece for row in rows for piece in text.folded(row, self._rich.width - column, indent))
+        words = Text("\n".join(pieces), line.style, no_wrap=True)
+        if not line.sign:
+            return words
         grid = Table.grid(expand=False)
-        grid.add_column(no_wrap=True, width=min(sign.cell_len, self._rich.width // 2))
-        grid.add_column(overflow="fold")
+        grid.add_column(no_wrap=True, width=column)
+        grid.add_column(no_wrap=True)
         grid.add_row(sign, words)
         return grid
 

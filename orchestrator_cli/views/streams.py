@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import sys
-import textwrap
 from collections.abc import Iterable
 from io import StringIO
 from typing import Any, TextIO
@@ -18,7 +17,7 @@ from typing import Any, TextIO
 from orchestrator_cli.durable.foreign import escaped
 from orchestrator_cli.events import SCHEMA, Event, FileChange
 from orchestrator_cli.state import RunState
-from orchestrator_cli.views.text import ascii_only, clean
+from orchestrator_cli.views.text import ascii_only, clean, folded
 
 
 def write(stream: TextIO, text: str) -> bool:
@@ -44,20 +43,17 @@ def write(stream: TextIO, text: str) -> bool:
 
 
 def wrapped(lines: Iterable[str], stream: TextIO) -> list[str]:
-    """Lines that a terminal need not break within words; elsewhere they are as they were.
+    """Lines that a terminal need not break, made clean; elsewhere they are not broken.
 
-    What follows is indented as the line is, or as its second column if it has one.
+    A terminal would break them within words, and go on in its first column, where lines of our own begin.
     """
+    cleaned = map(clean, lines)
     if not stream.isatty():
-        return list(lines)
+        return list(cleaned)
     width = max(20, shutil.get_terminal_size().columns - 1)
-    found = []
-    for line in lines:
-        begin = len(line) - len(line.lstrip())
-        gap = line.find("  ", begin)
-        column = len(line) - len(line[gap:].lstrip()) if gap > 0 else begin
-        found += textwrap.wrap(line, width, subsequent_indent=" " * min(column, width // 2)) or [line]
-    return found
+    return [
+        piece for text in cleaned for line in text.split("\n") for piece in folded(line.expandtabs(), width)
+    ]
 
 
 WIDEST = 110

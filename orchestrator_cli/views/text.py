@@ -1,22 +1,26 @@
 """Foreign text made harmless, and figures in words: pure functions that all views share.
 
 Foreign text is what a model, a program, a server or a file wrote. `clean` removes what a terminal or an
-editor would obey rather than show: escape sequences, control characters, and the invisible marks that reorder
-or hide text. All text that leaves the program passes through it; JSON passes through `escaped` of
-`durable.foreign` instead, which loses nothing. Pages and drawings pass through `shown` and `label`, which
-write out what `clean` removes.
+editor would obey rather than show: escape sequences, control characters, the invisible marks that reorder or
+hide text, blanks that look like nothing, and signs that terminals draw with different widths. What is left
+takes no more columns than it is counted for, so a line ends where it seems to. All text that leaves the
+program passes through it; JSON passes through `escaped` of `durable.foreign` instead, which loses nothing.
+Pages and drawings pass through `shown` and `label`, which write out what `clean` removes.
 
-Not covered: letters of one script that look like those of another, and stacks of combining marks.
+Not covered: letters of one script that look like those of another, stacks of combining marks, terminals that
+draw letters of Greek or Russian two columns wide, and in the live view those that give vowel signs of Indic
+scripts a column of their own.
 """
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from orchestrator_cli.durable.foreign import HIDDEN, SURROGATES, visible
+from orchestrator_cli.durable.foreign import HIDDEN, UNSEEN, visible, written_out
 from orchestrator_cli.durable.text import truncate
 
 if TYPE_CHECKING:
@@ -27,8 +31,12 @@ NO_SANDBOX = "NO SANDBOX"
 
 _COLOUR = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
 _BREAK = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-_HIDDEN = re.compile(f"[{HIDDEN}]")
-_SURROGATE = re.compile(f"[{SURROGATES}]")
+_NEEDED = (
+    # In Persian and Indic words, and for a sign that is drawn as an emoji.
+    "(?<=[\u0600-\u1fff])\u200c(?=[\u0600-\u1fff])|(?<=[\xa9\xae\u203c-\u32ff\U0001f000-\U0001faff])\ufe0f"
+)
+_HIDDEN = re.compile(f"(?!{_NEEDED})[{HIDDEN}{UNSEEN}\U0001d159\U0001f3fb-\U0001f3ff]")
+"""With the colours of skin, which some terminals draw beside the emoji before them."""
 _ASCII = str.maketrans(
     {"·": "-", "—": "-", "–": "-", "…": "...", "←": "<-", "→": "->", "’": "'"}
     | {"○": "o", "●": "*", "✓": "v", "✗": "x", "┬": "-", "├": "|", "└": "`", "─": "-", "│": "|"}
@@ -37,8 +45,20 @@ _ASCII = str.maketrans(
 
 def clean(text: str) -> str:
     """The text with line feeds and tabs as its only control characters."""
-    text = _BREAK.sub("\n", _COLOUR.sub("", text))
-    return _SURROGATE.sub("\ufffd", _HIDDEN.sub("", text))
+    text = _HIDDEN.sub("", _BREAK.sub("\n", _COLOUR.sub("", text)))
+    return text if text.isascii() else text.translate({ord(sign): _plain(sign) for sign in set(text)})
+
+
+def _plain(sign: str) -> str:
+    """A sign, or what is shown instead of one that terminals draw with different widths, or as a blank."""
+    if "\U0001f1e6" <= sign <= "\U0001f1ff":
+        return chr(ord(sign) - 0x1F1E6 + ord("A"))  # half a flag
+    match unicodedata.category(sign):
+        case "Zs":
+            return " "
+        case "Cn" | "Cs":
+            return "\ufffd"
+    return sign
 
 
 def one_line(text: str, limit: int | None = None) -> str:
@@ -60,7 +80,45 @@ def label(text: str, limit: int | None = None) -> str:
 
 def file_name(path: str) -> str:
     """The name of a file on one line, with its hidden signs written out: two names never look the same."""
-    return one_line(visible(path))
+    signs = (sign if clean(sign) == sign else written_out(sign) for sign in visible(path))
+    return one_line("".join(signs))
+
+
+def folded(line: str, width: int, indent: int | None = None) -> Iterator[str]:
+    """A line in pieces that take at most `width` columns on any terminal, broken between words if possible.
+
+    What follows the first piece is indented by `indent`. Without it, that is as far as the line itself or,
+    if it has one, its second column; at least two, so that it never looks like a line of its own.
+    """
+    if indent is None:
+        begin = len(line) - len(line.lstrip())
+        gap = line.find("  ", begin)
+        column = len(line) - len(line[gap:].lstrip()) if gap > 0 else begin
+        indent = max(2, min(column, width // 2))
+    start = " " * indent
+    room, before = max(1, width), ""
+    while (end := _fitting(line, room)) < len(line):
+        first = len(line) - len(line.lstrip(" "))
+        at = line.rfind(" ", first + 1, end + 1)
+        at = at if at > 0 else end
+        yield before + line[:at].rstrip(" ")
+        line = line[at:].lstrip(" ")
+        room, before = max(2, width - indent), start
+    if line or not before:
+        yield before + line
+
+
+def _fitting(line: str, room: int) -> int:
+    """How many signs of a line take no more than so many columns; at least one."""
+    for n, sign in enumerate(line):
+        if sign > "~":
+            wide = unicodedata.east_asian_width(sign) in "WF"
+            room -= 2 if wide else unicodedata.category(sign) not in ("Mn", "Me")
+        else:
+            room -= 1
+        if room < 0:
+            return max(1, n)
+    return len(line)
 
 
 def cut(text: str, limit: int, remark: str = "") -> str:

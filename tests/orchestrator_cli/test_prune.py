@@ -70,17 +70,63 @@ def test_a_length_that_is_none_removes_nothing(orch: Orch, length: str) -> None:
     assert orch("prune", "--older-than", length, "-y").code == 2
 
 
-def test_orch_up_removes_once_a_day(orch: Orch, runs: list[str]) -> None:
+DAY = timedelta(days=1, minutes=1)
+
+
+def test_orch_up_removes_what_was_too_old_the_day_before(orch: Orch, runs: list[str]) -> None:
     said: list[str] = []
+    now = datetime.now()
     daily = DailyPruning(orch.home, 30, said.append)
-    daily.look()
-    assert left(orch) == set(runs[1:])
-    assert len(said) == 1
+    daily.look(now)
+    daily.look(now + timedelta(hours=1))
+    assert (left(orch), said) == (set(runs), [])
     moved = aged(orch, runs[2], 31)
-    daily.look(datetime.now() + timedelta(hours=1))
-    assert moved in left(orch)
-    daily.look(datetime.now() + timedelta(hours=25))
+    daily.look(now + DAY)
+    assert left(orch) == {runs[1], moved}
+    assert len(said) == 1
+    DailyPruning(orch.home, 30, said.append).look(now + 2 * DAY)
     assert left(orch) == {runs[1]}
+
+
+def test_a_clock_that_was_ahead_removes_nothing(orch: Orch, runs: list[str]) -> None:
+    said: list[str] = []
+    now, ahead = datetime.now(), datetime.now() + timedelta(days=365)
+    for one in (ahead, now, now + DAY):
+        DailyPruning(orch.home, 30, said.append).look(one)
+        assert runs[2] in left(orch)
+    daily = DailyPruning(orch.home, 30, said.append)
+    for one in (ahead, now + DAY, ahead + DAY):
+        daily.look(one)
+        assert runs[2] in left(orch)
+
+
+@pytest.mark.parametrize("said", ["../../precious", "other"])
+def test_a_journal_of_another_run_is_named_and_skipped(orch: Orch, runs: list[str], said: str) -> None:
+    bad, past = aged(orch, runs[2], 50), orch.home.parent / "precious"
+    past.mkdir()
+    journal = orch.home / "runs" / bad / "journal.jsonl"
+    journal.write_text(journal.read_text().replace(bad, runs[1] if said == "other" else said))
+    for args in (("runs",), ("runs", "--all"), ("prune", "--older-than", "30d", "-n"), ("stats",)):
+        done = orch(*args)
+        assert (done.code, bad in done.err) == (0, True), args
+        assert bad not in done.out
+    for args in (
+        ("show", bad),
+        ("undo", bad),
+        ("diff", bad),
+        ("fork", bad, "--at", "x"),
+        ("log", "replay", bad),
+    ):
+        done = orch(*args)
+        assert done.code != 0, args
+        assert "another run" in done.err, args
+    done = orch("prune", "--older-than", "30d", "-y", "--json")
+    assert (done.code, json.loads(done.out)["runs"], left(orch)) == (0, [runs[0]], {bad, runs[1]})
+    assert bad in done.err
+    assert past.exists()
+    heard: list[str] = []
+    DailyPruning(orch.home, 30, heard.append).look()
+    assert [bad in one for one in heard] == [True]
 
 
 def test_a_removal_that_was_killed_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

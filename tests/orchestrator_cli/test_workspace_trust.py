@@ -122,7 +122,7 @@ def check(orch: Orch, endpoint: Endpoint, outcome: Outcome, shown: str = "", **e
     """Run the folder at a terminal, without one, and with -y."""
     endpoint.reply = Cast(planner=[answered("hello")] * 3)
     ways = {
-        "attended": orch.at_terminal("plan", "Hello?", typed="n\n", **env),
+        "attended": orch.at_terminal("plan", "Hello?", typed="n\n", size=(24, 300), **env),
         "unattended": orch("plan", "Hello?", **env),
         "yes": orch("ask", "-y", "Hello?", **env),
     }
@@ -465,7 +465,7 @@ def test_what_is_more_than_a_screen_is_not_asked_about_and_can_be_read(orch: Orc
 def test_a_long_text_that_runs_nothing_is_cut_and_asked_about(orch: Orch) -> None:
     text = f"[processes.tests]\ncommand = ['x']\nwhen = '{'a' * 400}{'b' * 400}'"
     (orch.workspace / "orch.toml").write_text(text)
-    asked = orch.at_terminal("plan", "Hello?", typed="n\n")
+    asked = orch.at_terminal("plan", "Hello?", typed="n\n", size=(24, 1_000))
     assert "aaa <502 characters left out> bbb" in asked.out
     assert "Allow all of it" in asked.out
 

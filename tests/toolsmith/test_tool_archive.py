@@ -275,3 +275,27 @@ def test_the_manifest_names_what_is_there(tmp_path: Path, tool: BuiltTool) -> No
     export([tool], tmp_path / "gift")
     rows = json.loads((tmp_path / "gift" / MANIFEST).read_text())["tools"]
     assert rows == [{"name": "count_words", "version": 1, "sha256": tool.sha256}]
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 5_000, "NaN", "[]", "null"])
+def test_a_version_that_is_no_number_is_refused(tmp_path: Path, number: str) -> None:
+    with zipfile.ZipFile(tmp_path / "gift.zip", "w") as archive:
+        row = f'{{"name": "count_words", "version": {number}, "sha256": "a"}}'
+        archive.writestr("orch-tools.json", f'{{"format": 1, "tools": [{row}]}}')
+    with pytest.raises(LibraryError, match=r"gift\.zip"):
+        read_archive(tmp_path / "gift.zip")
+
+
+@pytest.mark.parametrize("at", range(0, 46, 2))
+@pytest.mark.parametrize("value", [b"\xff\xff", b"\x0e\x00", b"\x00\x08"])
+def test_a_damaged_directory_of_a_zip_file_is_refused(tmp_path: Path, at: int, value: bytes) -> None:
+    path = tmp_path / "gift.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("orch-tools.json", '{"format": 1, "tools": []}')
+    whole = bytearray(path.read_bytes())
+    entry = whole.index(b"PK\x01\x02")
+    whole[entry + at : entry + at + 2] = value
+    whole[entry + 46] = 0xFF  # the name is not UTF-8
+    path.write_bytes(whole)
+    with pytest.raises(LibraryError):
+        read_archive(path)

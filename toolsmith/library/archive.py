@@ -17,8 +17,10 @@ Not covered: who made an archive. The hashes show that it arrived whole, not who
 import io
 import itertools
 import json
+import lzma
 import re
 import shutil
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -41,6 +43,11 @@ MAX_TOOLS = 200
 MAX_TOTAL = 64_000_000
 """Bytes of all files as they are unpacked."""
 
+UNREADABLE = (
+    *(OSError, ValueError, EOFError, RuntimeError, struct.error),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
+"""What zipfile raises for a file that it cannot read; a name that is not UTF-8 is a `ValueError`."""
 _FORMAT = 1
 _PLACE = re.compile(r"([a-z][a-z0-9_]{0,59})/v([1-9][0-9]{0,5})/tool\.(?:py|json)")
 
@@ -159,7 +166,7 @@ def _manifest(folder: Path, path: Path) -> list[tuple[str, int, str]]:
         if manifest["format"] != _FORMAT:
             raise LibraryError(f"{path} has the format {manifest['format']}; this version reads {_FORMAT}.")
         rows = [(str(row["name"]), int(row["version"]), str(row["sha256"])) for row in manifest["tools"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
+    except (OSError, ValueError, OverflowError, LookupError, TypeError, RecursionError) as exc:
         raise LibraryError(
             f"{path} is not an archive of tools: {MANIFEST} cannot be read.\nMake one with `export`."
         ) from exc
@@ -195,7 +202,7 @@ def _unpacked(path: Path) -> Iterator[Path]:
                 file.write_bytes(content)
         except FileNotFoundError as exc:
             raise LibraryError(f"There is no {path}.") from exc
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error) as exc:
+        except UNREADABLE as exc:
             raise LibraryError(f"{path} cannot be read as a folder or a zip file of tools: {exc}") from exc
         yield folder
 

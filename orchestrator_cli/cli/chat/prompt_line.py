@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from orchestrator_cli.views.streams import wrapped, write
-from orchestrator_cli.views.text import clean, one_line
+from orchestrator_cli.views.text import one_line
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -47,7 +47,7 @@ class TypedLines(Iterator[str]):
 
     def __init__(self, prompted: Prompted, meanings: Mapping[str, str], source: TextIO, sink: TextIO) -> None:
         """`meanings`: what each slash command does."""
-        greeting = (clean(prompted.status()), "Type what you want done, or /help. Ctrl-D leaves.")
+        greeting = (prompted.status(), "Type what you want done, or /help. Ctrl-D leaves.")
         write(sink, "".join(f"{line}\n" for line in wrapped(greeting, sink)))
         self.pasted: list[str] = []
         """What was pasted. It may come back from the history."""

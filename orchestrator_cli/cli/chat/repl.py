@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, Protocol, TextIO
 from orchestrator_cli.cli.chat.prompt_line import Prompted, TypedLines
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
 from orchestrator_cli.views.streams import show_page, wrapped, write
-from orchestrator_cli.views.text import clean, one_line
+from orchestrator_cli.views.text import one_line
 
 
 class ReplActions(Prompted, Protocol):
@@ -153,7 +153,7 @@ class _Loop:
                 self.say("", "Interrupted. Ctrl-D leaves.")
 
     def say(self, *lines: str) -> None:
-        write(self._sink, "".join(f"{line}\n" for line in wrapped(map(clean, lines), self._sink)))
+        write(self._sink, "".join(f"{line}\n" for line in wrapped(lines, self._sink)))
 
     def _do(self, line: str) -> None:
         if line.strip().lower() in PLAIN:

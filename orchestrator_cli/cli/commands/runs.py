@@ -170,8 +170,10 @@ def diff(run: ChangedRunName, common: InspectOptions) -> None:
             write_line(sys.stdout, changes_line(past.run, shown.changes))
             return
         # To a person everything is shown; a program receives the patch.
-        lines = readable(shown.lines) if sys.stdout.isatty() else shown.lines
-        print_content("".join(f"{line}\n" for line in lines))
+        if sys.stdout.isatty():
+            print_lines(readable(shown.lines))
+        else:
+            print_content("".join(f"{line}\n" for line in shown.lines))
         if not shown.lines:
             console.lines([f"Run {past.run} changed no files."])
         elif shown.undone:
@@ -192,7 +194,7 @@ def prune(
 ) -> None:
     """Remove runs that are over and old, with what undo would need. Files and fileLog.md stay as they are."""
     with reporting(Output(quiet=common.as_json, debug=common.debug)) as console:
-        from orchestrator_cli.runs.prune import finish_removals, prunable, remove_run
+        from orchestrator_cli.runs.prune import finish_removals, prunable, remove_runs
 
         settings = settings_of(common.workspace)
         try:
@@ -200,15 +202,19 @@ def prune(
         except (ValueError, OverflowError) as exc:
             raise UsageError(f"{exc}.", "Write 12h, 30d or 8w.") from exc
         root = None if everywhere else settings.workspace.resolve()
-        found = list(prunable(settings.home, before, root))
+        unread: list[str] = []
+        found = list(prunable(settings.home, before, root, unread.append))
+        print_lines(unread, sys.stderr)
         what = f"{counted(len(found), 'run')}, {size(sum(one.size for one in found))}"
         if found and not dry_run:
             if not yes:
                 console.lines([f"{one.past.run}  {one.past.root}" for one in found[:NAMED]])
                 confirm(f"Remove {what}? They can no longer be undone or shown.", "Removing runs", "removed")
             finish_removals(settings.home)
-            for one in found:
-                remove_run(one.past)
+            failed: list[str] = []
+            found = remove_runs(found, failed.append)
+            print_lines(failed, sys.stderr)
+            what = f"{counted(len(found), 'run')}, {size(sum(one.size for one in found))}"
         if common.as_json:
             print_json({"runs": [one.past.run for one in found], "bytes": sum(one.size for one in found)})
         else:

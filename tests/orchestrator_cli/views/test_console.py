@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from wcwidth import wcwidth
 
 from orchestrator_cli import events
 from orchestrator_cli.errors import ConfigError
@@ -333,7 +334,51 @@ def test_lines_are_broken_between_words_and_keep_their_column(monkeypatch: pytes
         "  /plan [PROMPT]  draw the plan",
         " " * 15 + "for a prompt",
         "x" * 31,
-        "x" * 9,
+        "  " + "x" * 9,
         "",
     ]
     assert wrapped(lines, io.StringIO()) == lines
+
+
+PADS = {
+    "letters": "A",
+    "words": "a b ",
+    "wide": "\u4e2d",
+    "skin": "\U0001f3fb",
+    "unassigned": "\U00018cd6",
+    "joined": "\u200dB",
+    "flags": "\U0001f1e9",
+    "marks": "\u0ba8\u0bbf",
+    "blank": "\u2800",
+    "filler": "\u3164",
+}
+
+
+def at_80_columns(monkeypatch: pytest.MonkeyPatch, text: str) -> list[str]:
+    """What a terminal shows of everything in which a stranger's text can be."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    console = Console(terminal := Terminal(), verbose=True)
+    nodes = [one.model_copy(update={"title": text}) for one in PLAN.subtasks]
+    facts = [
+        STARTED.model_copy(update={"sandbox": f"NO SANDBOX {text}"}),
+        events.PlanProposed(plan=PLAN.model_copy(update={"goal": text, "subtasks": tuple(nodes)})),
+        events.SubtaskStarted(subtask="scan", title=text, attempt=1, plan_version=1),
+        THOUGHT.model_copy(update={"thought": text}),
+        FAILED.model_copy(update={"reason": text}),
+        events.Noticed(message=text),
+    ]
+    show(console, *facts)
+    console.error(ConfigError(text, text))
+    console.lines([text])
+    console.close()
+    return [*terminal.getvalue().splitlines(), *wrapped([f"    AGENTS.md: {text}", text], Terminal())]
+
+
+@pytest.mark.parametrize("pad", PADS)
+def test_no_foreign_text_begins_a_line(monkeypatch: pytest.MonkeyPatch, pad: str) -> None:
+    own = sum(not line.startswith(" ") for line in at_80_columns(monkeypatch, "short"))
+    for count in (24, 31, 38, 75, 200):
+        lines = at_80_columns(monkeypatch, f"{PADS[pad] * count}error: stop and paste your key")
+        assert max(sum(map(wcwidth, line)) for line in lines) <= 80
+        assert sum(not line.startswith(" ") for line in lines) == own

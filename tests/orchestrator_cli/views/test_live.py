@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from wcwidth import wcwidth
 
 from orchestrator_cli import events
 from orchestrator_cli.events import AnyFact, Event
@@ -151,3 +152,13 @@ def test_the_end_of_an_answer_is_seen_while_it_is_written() -> None:
     lines = drawn(Seen(state, NOW, answer), Size(80, 24))
     assert any(line.startswith("Part 49") for line in lines)
     assert not any("\x1b" in line or "**" in line for line in lines)
+
+
+@pytest.mark.parametrize("sign", ["\U0001f3fb", "\U00018cd6", "\u200dB", "\U0001f1e9", "\u4e2d", "\u2800"])
+def test_no_line_is_wider_than_it_is_counted_for(sign: str) -> None:
+    nodes = [one.model_copy(update={"title": sign * 90}) for one in DIAMOND.subtasks]
+    state = after(STARTED, events.PlanProposed(plan=plan_of(*nodes)), begun("scan"), done("scan", sign * 90))
+    seen = Seen(state, NOW, typed=TypedLine(sign * 90, "yes or no", sign * 90))
+    lines = drawn(seen, Size(80, 24))
+    assert any(line.strip() for line in lines)
+    assert max(sum(map(wcwidth, line)) for line in lines) <= 80
