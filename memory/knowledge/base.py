@@ -82,6 +82,8 @@ class StoredDocument:
     scope: Scope
     version: int
     """The version of the rules by which it was split."""
+    unread: tuple[str, ...] = ()
+    """What of it could not be read."""
 
     def is_same(self, digest: str) -> bool:
         return self.digest == digest and self.version == VERSION
@@ -244,6 +246,7 @@ def _document_record(document: NewDocument, chunks: int, scope: Scope) -> Record
             "size": document.size,
             "chunks": chunks,
             "version": VERSION,
+            "unread": [scrub_shapes(why) for why in document.document.unread],
         },
         scope=scope,
         **document.origin,
@@ -256,6 +259,7 @@ def _stored(record: Record) -> StoredDocument:
         ref=record.key,
         added=record.created,
         scope=record.scope,
+        unread=tuple(data.get("unread", ())),
         **{name: data[name] for name in ("type", "title", "digest", "size", "chunks", "version")},
     )
 

@@ -25,7 +25,7 @@ MAX_CHARS = 1_800
 SMALL_CHARS = 500
 MAX_HEADING = 200
 """Characters: each chunk below a heading has it, and the document has one as its title."""
-VERSION = 1
+VERSION = 2
 """Raise this when documents would be split differently: stored documents are then split again."""
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n.*?\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
@@ -66,6 +66,8 @@ class Document:
     """The functions and classes of Python code."""
     numbered: bool = True
     """Whether the lines of the text are those of the file."""
+    unread: tuple[str, ...] = ()
+    """What of the file could not be read, and why, in words."""
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ Listed are files that are not hidden and not ignored by `.gitignore` (see `ignor
 followed.
 
 A document's form and encoding are detected, and its title found. Plain text is read here. Forms whose parsers
-a hostile file could exploit (HTML, PDF, Office files, Python) go to `convert`, which works in a sandbox: it
-takes bytes and a form, and returns what `formats.read_document` returns or raises `UnreadableDocument`.
-Python that cannot be converted is read as plain code.
+a hostile file could exploit (HTML, PDF, Office files, e-mail, Python) go to `convert`, which works in a
+sandbox: it takes bytes and a form, and returns what `formats.read_document` returns or raises
+`UnreadableDocument`. Python that cannot be converted is read as plain code.
 
 What is not covered: fetching the bytes; legacy encodings of Central Europe, Arabic and Hebrew.
 """
@@ -82,6 +82,8 @@ def _is_visible(path: Path, refused: Callable[[Path], bool]) -> bool:
 
 MAX_BYTES = 50 * 2**20
 MAX_TEXT_BYTES = 5 * 2**20
+MAX_UNREAD = 50
+"""What of a document was not read is named in so many lines."""
 
 Convert = Callable[[bytes, str], Mapping[str, Any]]
 """Converts bytes, given their form, to what `formats.read_document` returns for them."""
@@ -91,9 +93,9 @@ _FORMS = {
     **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
     **dict.fromkeys((".py", ".pyi"), "python"),
     **dict.fromkeys((".csv", ".tsv"), "table"),
-    **dict.fromkeys((".txt", ".text", ".rst", ".adoc", ".org", ".tex", ".log", ".srt", ".eml"), "text"),
-    **{f".{form}": form for form in ("pdf", "docx", "xlsx", "pptx")},
-    **{".docm": "docx", ".xlsm": "xlsx", ".pptm": "pptx"},
+    **dict.fromkeys((".txt", ".text", ".rst", ".adoc", ".org", ".tex", ".log", ".srt"), "text"),
+    **{f".{form}": form for form in ("pdf", "docx", "xlsx", "pptx", "epub", "rtf")},
+    **{".docm": "docx", ".xlsm": "xlsx", ".pptm": "pptx", ".ipynb": "notebook", ".eml": "mail"},
 }
 _MEDIA = {
     "text/html": "html",
@@ -101,10 +103,18 @@ _MEDIA = {
     "application/pdf": "pdf",
     "text/markdown": "markdown",
     "text/csv": "table",
+    "text/rtf": "rtf",
+    "application/rtf": "rtf",
+    "application/epub+zip": "epub",
+    "application/x-ipynb+json": "notebook",
+    "message/rfc822": "mail",
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
     "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
 }
+CONVERTED = ("html", "pdf", "docx", "xlsx", "pptx", "epub", "rtf", "notebook", "mail")
+"""Forms that become Markdown in a sandbox."""
+_STARTS = {b"%PDF-": "pdf", b"{\\rtf": "rtf"}
 _OLD = {".doc": ".docx", ".xls": ".xlsx", ".ppt": ".pptx"}
 _HEADING = re.compile(r"^#[ \t]++(.*)$", re.MULTILINE)
 
@@ -116,7 +126,7 @@ class UnreadableDocument(Exception):
 def read_bytes(name: str, data: bytes, convert: Convert, media: str = "") -> Document:
     """Read a document, given its file name or the media type of a web page. Raises `UnreadableDocument`."""
     form = form_of(name, data, media)
-    if form in ("html", "pdf", "docx", "xlsx", "pptx"):
+    if form in CONVERTED:
         return _converted(convert(data, form), name)
     if len(data) > MAX_TEXT_BYTES:
         raise UnreadableDocument(f"it is text of more than {MAX_TEXT_BYTES // 2**20} MB")
@@ -137,8 +147,9 @@ def form_of(name: str, data: bytes, media: str = "") -> str:
     suffix = PurePosixPath(name.lower()).suffix
     if suffix in _OLD:
         raise UnreadableDocument(f"it is an old Office file; save it as {_OLD[suffix]}")
-    if data.startswith(b"%PDF-"):
-        return "pdf"
+    for start, form in _STARTS.items():
+        if data.startswith(start):
+            return form
     by_media = _MEDIA.get(media.partition(";")[0].strip().lower())
     return by_media or _FORMS.get(suffix) or ("text" if media.startswith("text/plain") else "code")
 
@@ -160,7 +171,13 @@ def _converted(reply: Mapping[str, Any], name: str) -> Document:
         raise UnreadableDocument("it holds no text")
     title = " ".join(_valid(str(reply.get("title") or "")).split())[:200]
     title = title or _first_heading(parts[0].text) or PurePosixPath(name).name or name
-    return Document(title, "markdown", tuple(parts), numbered=False)
+    return Document(title, "markdown", tuple(parts), numbered=False, unread=_lines(reply.get("unread")))
+
+
+def _lines(found: object) -> tuple[str, ...]:
+    """What a converter says of what it did not read. It names parts of the file, so it is foreign."""
+    rows = found if isinstance(found, list) else []
+    return tuple(" ".join(_valid(str(row)).split())[:MAX_HEADING] for row in rows[:MAX_UNREAD])
 
 
 def _first_heading(text: str) -> str:

@@ -41,7 +41,10 @@ from orchestrator_cli.durable.ignore_rules import IGNORE_FILE
 BATCH_DOCUMENTS = 200
 BATCH_BYTES = 8 * 2**20
 
-_BINARY_BUT_READ = (".pdf", ".docx", ".docm", ".xlsx", ".xlsm", ".pptx", ".pptm")
+_BINARY_BUT_READ = (
+    *(".pdf", ".docx", ".docm", ".xlsx", ".xlsm", ".pptx", ".pptm"),
+    *(".epub", ".rtf", ".eml"),
+)
 PROTECTED = "it is protected: it may hold secrets, or is orch's own"
 
 
@@ -68,6 +71,8 @@ class IngestReport:
     """Files of a folder that are not meant to be read, with the reason."""
     faults: list[tuple[str, str]] = field(default_factory=list)
     """Documents that should have been read and could not be, with the reason."""
+    partly: list[tuple[str, str]] = field(default_factory=list)
+    """What of documents in the knowledge base could not be read."""
     written: int = 0
     """Chunks written."""
     deleted: int = 0
@@ -239,6 +244,7 @@ class Ingester:
             digest = hashlib.sha256(page.data).hexdigest()
             if known is not None and known.is_same(digest):
                 self.report.unchanged.append(item.ref)
+                self.report.partly += [(item.ref, why) for why in known.unread]
                 return None
             document = read_bytes(name, page.data, self._convert, page.media)
             return NewDocument(item.ref, item.type, digest, len(page.data), document)
@@ -277,6 +283,7 @@ class Ingester:
         self.report.deleted += deleted
         for document in batch:
             (self.report.changed if document.ref in self._known else self.report.added).append(document.ref)
+            self.report.partly += [(document.ref, why) for why in document.document.unread]
         batch.clear()
 
     # --- what is gone

@@ -139,10 +139,12 @@ def _converted(file: FoundFile, convert: Converter) -> tuple[str, bytes, str]:
         return file.media, file.data, ""
     if file.kind == "image":
         return picture(convert.image(file.data))
-    text = _text(read_bytes(file.path.name, file.data, convert))
+    document = read_bytes(file.path.name, file.data, convert)
+    text = _text(document)
     if len(text) > MAX_CHARS:
         raise UnreadableDocument(f"it holds more than {MAX_CHARS:,} characters of text")
-    return file.media, text.encode(), f"{len(text):,} characters"
+    unread = f", without {'; '.join(document.unread)}" if document.unread else ""
+    return file.media, text.encode(), f"{len(text):,} characters{unread}"
 
 
 def picture(row: object) -> tuple[str, bytes, str]:

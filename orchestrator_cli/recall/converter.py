@@ -1,7 +1,8 @@
 """Converts foreign files in a sandbox: documents to Markdown, images to small ones without metadata.
 
 The worker sees one file at a time, cannot write, has no network, and may use a minute and a gigabyte of
-memory for each file; a file that needs more is refused. Without a sandbox nothing is converted.
+memory for each file, or each part of a long text; a file that needs more is refused. Without a sandbox
+nothing is converted.
 
 Not covered: a file that takes over the worker could falsify the files that are read after it.
 """
@@ -21,6 +22,8 @@ from toolsmith.sandbox.session import SandboxSession
 
 LIMITS = Limits(wall_s=60.0, memory_mb=1024, processes=8, disk_mb=64)
 REASON_CHARS = 200
+MAX_REPLIES = 250
+"""For the text of one document, which comes in parts."""
 
 _FILE = "document"
 _LIBRARY = re.compile(r"\A[A-Z]\w*: ")
@@ -57,15 +60,25 @@ class Converter:
 
     def __call__(self, data: bytes, form: str) -> Mapping[str, Any]:
         """The text of a document, as `formats.read_document` gives it. Raises `UnreadableDocument`."""
-        return self._read("formats", "read_document", data, form=form)
+        more = self._read("formats", "read_document", data, form=form)
+        reply = {**more, **{name: list(_rows(more.get(name))) for name in ("parts", "unread")}}
+        for _ in range(MAX_REPLIES):
+            if more.get("more") is not True:
+                return reply
+            more = self._read("formats", "read_on", None)
+            for name in ("parts", "unread"):
+                reply[name] += _rows(more.get(name))
+        raise UnreadableDocument("its text does not end")
 
     def image(self, data: bytes) -> Mapping[str, Any]:
         """An image, as `pictures.read_image` gives it. Raises `UnreadableDocument`."""
         return self._read("pictures", "read_image", data)
 
-    def _read(self, module: str, function: str, data: bytes, **arguments: str) -> Mapping[str, Any]:
+    def _read(self, module: str, function: str, data: bytes | None, **arguments: str) -> Mapping[str, Any]:
         if self._unavailable:
             raise UnreadableDocument(self._unavailable)
+        if data is not None:
+            arguments["path"] = _FILE
         try:
             found = self._called(module, function, data, arguments)
         except SandboxUnavailable as exc:
@@ -77,7 +90,7 @@ class Converter:
             raise UnreadableDocument("it could not be converted")
         return found
 
-    def _called(self, module: str, function: str, data: bytes, arguments: Mapping[str, str]) -> Any:
+    def _called(self, module: str, function: str, data: bytes | None, arguments: dict[str, str]) -> Any:
         if self._session is None or self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="orch-document-")
             self._session = SandboxSession(
@@ -86,9 +99,10 @@ class Converter:
                 backend=choose_backend(self._wanted, self._verdicts),
                 writable=False,
             )
-        Path(self._folder.name, _FILE).write_bytes(data)
+        if data is not None:
+            Path(self._folder.name, _FILE).write_bytes(data)
         # The worker's current folder is the document's folder, whose path differs in the sandbox.
-        return self._session.call(source_of(module), function, {"path": _FILE, **arguments}).value
+        return self._session.call(source_of(module), function, arguments).value
 
     def _message(self, exc: SandboxError) -> str:
         reason = _reason(exc)
@@ -97,6 +111,11 @@ class Converter:
         if reason.startswith("MemoryError"):
             return f"it takes more than {self._limits.memory_mb} MB of memory to read"
         return f"it is damaged, or not what its name says ({reason})" if _LIBRARY.match(reason) else reason
+
+
+def _rows(found: object) -> list[Any]:
+    """What should be a list in a reply, which is untrusted."""
+    return found if isinstance(found, list) else []
 
 
 def _reason(exc: Exception) -> str:

@@ -16,7 +16,7 @@ from unprivileged import bound_by_modes
 from memory import CHUNK, MemoryStore, Scope, open_store
 from memory.knowledge import KnowledgeBase
 from memory.knowledge.documents import UnreadableDocument
-from memory.knowledge.formats import read_document
+from memory.knowledge.formats import read_document, read_on
 from memory.knowledge.ingest import BATCH_DOCUMENTS, FetchedPage, Ingester, IngestReport
 
 HERE = Scope(project="here")
@@ -57,7 +57,11 @@ class Converting:
         self.calls += 1
         self._path.write_bytes(data)
         try:
-            return read_document(str(self._path), form)
+            reply = more = read_document(str(self._path), form)
+            while more.get("more"):
+                more = read_on()
+                reply["parts"] += more["parts"]
+            return reply
         except Exception as exc:
             raise UnreadableDocument(str(exc)) from exc
 

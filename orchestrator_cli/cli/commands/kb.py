@@ -168,6 +168,7 @@ def _ingest(prepare: Callable[[OnDocument], IngestRun], root: Path, console: Con
                 **{name: getattr(report, name) for name in ("added", "changed", "removed")},
                 "unchanged": len(report.unchanged),
                 "skipped": [{"source": ref, "reason": why} for ref, why in report.skipped],
+                "partly": [{"source": ref, "unread": why} for ref, why in report.partly],
                 "faults": [{"source": ref, "reason": why} for ref, why in report.faults],
                 "written": report.written,
                 "deleted": report.deleted,
@@ -208,6 +209,7 @@ def _document_json(document: StoredDocument) -> dict[str, object]:
         "size": document.size,
         "sha256": document.digest,
         "read": document.added.isoformat(),
+        "unread": list(document.unread),
     }
 
 
@@ -249,6 +251,7 @@ def report_lines(report: IngestReport, root: Path) -> list[str]:
     lines = [f"Documents: {', '.join(parts) or 'none'}."]
     lines += _named_lines([(ref, "removed: it is gone") for ref in report.removed], root)
     lines += _named_lines([(ref, f"skipped: {why}") for ref, why in report.skipped], root)
+    lines += _named_lines([(ref, f"read without {why}") for ref, why in report.partly], root)
     faults = [(ref, f"NOT READ: {why}") for ref, why in report.faults]
     return lines + _named_lines(faults, root, len(faults))
 
