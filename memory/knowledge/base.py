@@ -46,7 +46,7 @@ class KnowledgeSource:
     type: SourceType
     scope: Scope
     excluded: tuple[str, ...] = ()
-    """Documents of a folder that the user removed."""
+    """Documents of a folder, or within a file, that the user removed."""
     mark: str = ""
     """Of the folder, or of that of a file, as it was when it was added: see `held_folder`."""
 
@@ -64,8 +64,17 @@ class KnowledgeSource:
         """Whether a document belongs to the source."""
         if ref == self.ref:
             return True
-        below = ref.startswith(f"{self.ref.rstrip('/')}/")
-        return self.type == "folder" and below and ref not in self.excluded
+        return ref.startswith(f"{self.ref.rstrip('/')}{_below(self.type)}") and ref not in self.excluded
+
+
+def inner_ref(ref: str, kind: SourceType, place: str) -> str:
+    """The ref of what is at `place` within a folder, ZIP file or e-mail; if that is empty, its own."""
+    # The path of an address may go on, and lead to a page of its own.
+    return f"{ref}{_below(kind)}{place}" if place else ref
+
+
+def _below(kind: SourceType) -> str:
+    return "#/" if kind == "web" else "/"
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,12 @@ class StoredDocument:
     """The version of the rules by which it was split."""
     unread: tuple[str, ...] = ()
     """What of it could not be read."""
+    within: str = ""
+    """The ref of the file that it is within; empty if it is a file itself."""
+
+    @property
+    def file(self) -> str:
+        return self.within or self.ref
 
     def is_same(self, digest: str) -> bool:
         return self.digest == digest and self.version == VERSION
@@ -99,6 +114,8 @@ class NewDocument:
     """SHA-256 of its bytes."""
     size: int
     document: Document
+    within: str = ""
+    """The ref of the file that it is within."""
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -246,6 +263,7 @@ def _document_record(document: NewDocument, chunks: int, scope: Scope) -> Record
             "size": document.size,
             "chunks": chunks,
             "version": VERSION,
+            "within": document.within,
             "unread": [scrub_shapes(why) for why in document.document.unread],
         },
         scope=scope,
@@ -260,6 +278,7 @@ def _stored(record: Record) -> StoredDocument:
         added=record.created,
         scope=record.scope,
         unread=tuple(data.get("unread", ())),
+        within=str(data.get("within", "")),
         **{name: data[name] for name in ("type", "title", "digest", "size", "chunks", "version")},
     )
 

@@ -13,10 +13,10 @@ What is not covered: fetching the bytes; legacy encodings of Central Europe, Ara
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, Protocol
 
 from memory.knowledge.chunks import MAX_HEADING, Document, DocumentPart, Span
 from orchestrator_cli.durable.encodings import encoding_of
@@ -84,9 +84,23 @@ MAX_BYTES = 50 * 2**20
 MAX_TEXT_BYTES = 5 * 2**20
 MAX_UNREAD = 50
 """What of a document was not read is named in so many lines."""
+_BINARY_BUT_READ = (
+    *(".pdf", ".docx", ".docm", ".xlsx", ".xlsm", ".pptx", ".pptm"),
+    *(".epub", ".rtf", ".eml", ".zip"),
+)
 
-Convert = Callable[[bytes, str], Mapping[str, Any]]
-"""Converts bytes, given their form, to what `formats.read_document` returns for them."""
+
+class Convert(Protocol):
+    """Reads foreign files in a sandbox. Raises `UnreadableDocument`."""
+
+    def __call__(self, data: bytes, form: str) -> Mapping[str, Any]:
+        """What `formats.read_document` returns for a file, with all its parts."""
+
+    def files(
+        self, data: bytes, form: str, most_files: int, most_bytes: int
+    ) -> tuple[list[tuple[str, bytes]], list[str]]:
+        """Names and contents of the files within a file (see `containers`), and those not read, with why."""
+
 
 _FORMS = {
     **dict.fromkeys((".md", ".markdown", ".mdx", ".qmd", ".rmd"), "markdown"),
@@ -95,7 +109,8 @@ _FORMS = {
     **dict.fromkeys((".csv", ".tsv"), "table"),
     **dict.fromkeys((".txt", ".text", ".rst", ".adoc", ".org", ".tex", ".log", ".srt"), "text"),
     **{f".{form}": form for form in ("pdf", "docx", "xlsx", "pptx", "epub", "rtf")},
-    **{".docm": "docx", ".xlsm": "xlsx", ".pptm": "pptx", ".ipynb": "notebook", ".eml": "mail"},
+    **{".docm": "docx", ".xlsm": "xlsx", ".pptm": "pptx"},
+    **{".ipynb": "notebook", ".eml": "mail", ".zip": "zip"},
 }
 _MEDIA = {
     "text/html": "html",
@@ -108,6 +123,7 @@ _MEDIA = {
     "application/epub+zip": "epub",
     "application/x-ipynb+json": "notebook",
     "message/rfc822": "mail",
+    "application/zip": "zip",
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
     "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
@@ -124,7 +140,10 @@ class UnreadableDocument(Exception):
 
 
 def read_bytes(name: str, data: bytes, convert: Convert, media: str = "") -> Document:
-    """Read a document, given its file name or the media type of a web page. Raises `UnreadableDocument`."""
+    """Read a document, given its file name or the media type of a web page. Raises `UnreadableDocument`.
+
+    Files within the file are for `nested`.
+    """
     form = form_of(name, data, media)
     if form in CONVERTED:
         return _converted(convert(data, form), name)
@@ -177,7 +196,28 @@ def _converted(reply: Mapping[str, Any], name: str) -> Document:
 def _lines(found: object) -> tuple[str, ...]:
     """What a converter says of what it did not read. It names parts of the file, so it is foreign."""
     rows = found if isinstance(found, list) else []
-    return tuple(" ".join(_valid(str(row)).split())[:MAX_HEADING] for row in rows[:MAX_UNREAD])
+    return shortened([" ".join(_valid(str(row)).split())[:MAX_HEADING] for row in rows])
+
+
+def shortened(unread: Sequence[str]) -> tuple[str, ...]:
+    """What was not read of a document, the first ones named and the others counted."""
+    more = [f"{len(unread) - MAX_UNREAD:,} more"] if len(unread) > MAX_UNREAD else []
+    return (*unread[:MAX_UNREAD], *more)
+
+
+def unfit(name: str, data: bytes) -> str:
+    """Why a file is not meant to be read; empty if it is."""
+    if len(data) > MAX_BYTES:
+        return f"it is larger than {MAX_BYTES // 2**20} MB"
+    if _is_binary(PurePosixPath(name), data):
+        return "it is neither text nor a supported format"
+    return "" if data.strip() else "it is empty"
+
+
+def _is_binary(path: PurePath, data: bytes) -> bool:
+    if path.suffix.lower() in _BINARY_BUT_READ or data.startswith((b"%PDF-", b"\xff\xfe", b"\xfe\xff")):
+        return False
+    return b"\0" in data[:8192]
 
 
 def _first_heading(text: str) -> str:

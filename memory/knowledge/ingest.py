@@ -23,16 +23,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from memory.knowledge.base import KnowledgeBase, KnowledgeSource, NewDocument, SourceType, StoredDocument
+from memory.knowledge.base import (
+    KnowledgeBase,
+    KnowledgeSource,
+    NewDocument,
+    SourceType,
+    StoredDocument,
+    inner_ref,
+)
 from memory.knowledge.documents import (
     MAX_BYTES,
     Convert,
     UnreadableDocument,
     is_file,
     is_folder,
-    read_bytes,
+    unfit,
     walk,
 )
+from memory.knowledge.nested import read_file
 from memory.records import Scope
 from orchestrator_cli.durable.files import read_stored
 from orchestrator_cli.durable.held_folder import mark_of
@@ -41,10 +49,6 @@ from orchestrator_cli.durable.ignore_rules import IGNORE_FILE
 BATCH_DOCUMENTS = 200
 BATCH_BYTES = 8 * 2**20
 
-_BINARY_BUT_READ = (
-    *(".pdf", ".docx", ".docm", ".xlsx", ".xlsm", ".pptx", ".pptm"),
-    *(".epub", ".rtf", ".eml"),
-)
 PROTECTED = "it is protected: it may hold secrets, or is orch's own"
 
 
@@ -196,9 +200,7 @@ class Ingester:
         try:
             for item in items.values():
                 self._on_document(item.ref, len(items))
-                document = self._new_document(item, self._known.get(item.ref))
-                if document is not None:
-                    batch.append(document)
+                batch += self._new_documents(item, self._known.get(item.ref))
                 if len(batch) >= BATCH_DOCUMENTS or sum(one.size for one in batch) >= BATCH_BYTES:
                     self._put(batch)
         finally:
@@ -231,8 +233,8 @@ class Ingester:
             else:
                 yield _Item(folder, ref, "file", named=False)
 
-    def _new_document(self, item: _Item, known: StoredDocument | None) -> NewDocument | None:
-        """The document as it is now; None if it is unchanged or cannot be read."""
+    def _new_documents(self, item: _Item, known: StoredDocument | None) -> list[NewDocument]:
+        """The document as it is now, with those within it; none if it is unchanged or cannot be read."""
         name = item.ref
         try:
             if item.type == "web":
@@ -243,16 +245,30 @@ class Ingester:
                 page = FetchedPage(self._file_bytes(item, known), "")
             digest = hashlib.sha256(page.data).hexdigest()
             if known is not None and known.is_same(digest):
-                self.report.unchanged.append(item.ref)
-                self.report.partly += [(item.ref, why) for why in known.unread]
-                return None
-            document = read_bytes(name, page.data, self._convert, page.media)
-            return NewDocument(item.ref, item.type, digest, len(page.data), document)
+                for same in (known, *self._within(item.ref)):
+                    self.report.unchanged.append(same.ref)
+                    self.report.partly += [(same.ref, why) for why in same.unread]
+                return []
+            found = read_file(name, page.data, self._convert, page.media, self._refusal(item))
+            refs = ((one, inner_ref(item.ref, item.type, one.place)) for one in found)
+            return [
+                NewDocument(ref, item.type, one.digest, one.size, one.document, item.ref if one.place else "")
+                for one, ref in refs
+                if not one.place or item.source.holds(ref)
+            ]
         except _Skipped as exc:
             self.report.skipped.append((item.ref, str(exc)))
         except UnreadableDocument as exc:
             self.report.faults.append((item.ref, str(exc)))
-        return None
+        return []
+
+    def _within(self, ref: str) -> list[StoredDocument]:
+        """The documents that are known of those within a file."""
+        return [known for known in self._known.values() if known.within == ref]
+
+    def _refusal(self, item: _Item) -> Callable[[str], str]:
+        path = Path(item.ref if item.type == "file" else "/")
+        return lambda place: PROTECTED if self._refused(path / place) else ""
 
     def _file_bytes(self, item: _Item, known: StoredDocument | None) -> bytes:
         path = Path(item.ref)
@@ -264,13 +280,7 @@ class Ingester:
             raise UnreadableDocument(f"it cannot be read: {exc.strerror}") from None
         if why := item.source.replaced(item.ref):  # since it was listed
             raise UnreadableDocument(why)
-        fault = ""
-        if len(data) > MAX_BYTES:
-            fault = f"it is larger than {MAX_BYTES // 2**20} MB"
-        elif _is_binary(path, data):
-            fault = "it is neither text nor a supported format"
-        elif not data.strip():
-            fault = "it is empty"
+        fault = unfit(item.ref, data)
         if fault:
             raise UnreadableDocument(fault) if item.named or known is not None else _Skipped(fault)
         return data
@@ -279,6 +289,10 @@ class Ingester:
         if not batch:
             return
         written, deleted = self._base.put(batch, self._scope)
+        refs = {document.ref for document in batch}
+        gone = [one for ref in refs for one in self._within(ref) if one.ref not in refs]
+        deleted += self._base.remove(gone) if gone else 0
+        self.report.removed += [one.ref for one in gone]
         self.report.written += written
         self.report.deleted += deleted
         for document in batch:
@@ -294,7 +308,7 @@ class Ingester:
             known
             for known in self._known.values()
             if known.type != "web"
-            and not any(self._has(source, known.ref) for source in sources if source.holds(known.ref))
+            and not any(self._has(source, known.file) for source in sources if source.holds(known.ref))
         ]
         if not gone:
             return
@@ -330,9 +344,3 @@ def _source_at(path: Path, scope: Scope) -> KnowledgeSource:
 
 class _Skipped(Exception):
     """A file of a folder is not meant to be read; the message says why."""
-
-
-def _is_binary(path: Path, data: bytes) -> bool:
-    if path.suffix.lower() in _BINARY_BUT_READ or data.startswith((b"%PDF-", b"\xff\xfe", b"\xfe\xff")):
-        return False
-    return b"\0" in data[:8192]

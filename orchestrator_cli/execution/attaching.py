@@ -18,6 +18,7 @@ from orchestrator_cli.models.pricing import unpriced
 from orchestrator_cli.models.sources import model_fault
 from orchestrator_cli.recall.attachments import FoundFile, find_files, read_files
 from orchestrator_cli.recall.converter import Converter
+from orchestrator_cli.recall.named_files import NamedFiles
 from orchestrator_cli.values import Attachment
 from toolsmith.sandbox.redaction import Secrets
 
@@ -31,8 +32,9 @@ def attach(run: Run, paths: Sequence[Path]) -> tuple[Attachment, ...]:
     found = find_files(paths, run.settings)
     _check_models(run, found)
     mask = known_keys(for_programs(), run.settings.secrets).mask_bytes
+    refused = NamedFiles(run.settings).protection
     with Converter(run.settings) as convert:
-        made = tuple(run.cancellation.waiting_for(lambda: list(read_files(found, convert, mask))))
+        made = tuple(run.cancellation.waiting_for(lambda: list(read_files(found, convert, mask, refused))))
     for one in made:
         run.stream.blobs.keep(one.content)
     return tuple(one.attachment for one in made)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Literal
 
 from memory.knowledge.chunks import Document
-from memory.knowledge.documents import UnreadableDocument, read_bytes
+from memory.knowledge.documents import UnreadableDocument, shortened
+from memory.knowledge.nested import read_file
 from orchestrator_cli.durable.files import read_stored
 from orchestrator_cli.durable.foreign import excerpt
 from orchestrator_cli.errors import UsageError
@@ -104,18 +105,22 @@ def image_form(data: bytes) -> str:
 
 
 def read_files(
-    found: Iterable[FoundFile], convert: Converter, mask: Callable[[bytes], bytes] = lambda data: data
+    found: Iterable[FoundFile],
+    convert: Converter,
+    mask: Callable[[bytes], bytes] = lambda data: data,
+    refused: Callable[[Path], str] = lambda _: "",
 ) -> Iterator[ReadFile]:
     """What is kept of each file. Raises `UsageError` for one that cannot be converted.
 
-    `mask` removes the values of keys from a text or a recording.
+    `mask` removes the values of keys from a text or a recording. `refused` says of a file within another why
+    it is not given to models; empty if it is.
     """
     taken: set[str] = set()
     for file in found:
         name = _free_name(file.path.name, taken)
         taken.add(name)
         try:
-            media, content, about = _converted(file, convert)
+            media, content, about = _converted(file, convert, refused)
         except UnreadableDocument as exc:
             raise UsageError(f"{file.path} cannot be attached: {exc}.", "Leave it out.") from exc
         if file.kind != "image":
@@ -133,17 +138,19 @@ def read_files(
         yield ReadFile(attachment, content)
 
 
-def _converted(file: FoundFile, convert: Converter) -> tuple[str, bytes, str]:
+def _converted(file: FoundFile, convert: Converter, refused: Callable[[Path], str]) -> tuple[str, bytes, str]:
     """The media type of what is kept, that, and in words how it differs from the file."""
     if file.kind == "audio":
         return file.media, file.data, ""
     if file.kind == "image":
         return picture(convert.image(file.data))
-    document = read_bytes(file.path.name, file.data, convert)
-    text = _text(document)
+    found = read_file(file.path.name, file.data, convert, refused=lambda place: refused(file.path / place))
+    texts = ((one.place, _text(one.document)) for one in found)
+    text = "\n\n".join(f"[{place}]\n\n{text}" if place else text for place, text in texts)
     if len(text) > MAX_CHARS:
         raise UnreadableDocument(f"it holds more than {MAX_CHARS:,} characters of text")
-    unread = f", without {'; '.join(document.unread)}" if document.unread else ""
+    lines = [f"{one.place}: {why}" if one.place else why for one in found for why in one.document.unread]
+    unread = f", without {'; '.join(shortened(lines))}" if lines else ""
     return file.media, text.encode(), f"{len(text):,} characters{unread}"
 
 

@@ -1,5 +1,7 @@
 """Converts foreign files in a sandbox: documents to Markdown, images to small ones without metadata.
 
+It also takes files out of others, such as ZIP files.
+
 The worker sees one file at a time, cannot write, has no network, and may use a minute and a gigabyte of
 memory for each file, or each part of a long text; a file that needs more is refused. Without a sandbox
 nothing is converted.
@@ -7,6 +9,7 @@ nothing is converted.
 Not covered: a file that takes over the worker could falsify the files that are read after it.
 """
 
+import base64
 import re
 import tempfile
 from collections.abc import Mapping
@@ -70,11 +73,44 @@ class Converter:
                 reply[name] += _rows(more.get(name))
         raise UnreadableDocument("its text does not end")
 
+    def files(
+        self, data: bytes, form: str, most_files: int, most_bytes: int
+    ) -> tuple[list[tuple[str, bytes]], list[str]]:
+        """Names and contents of the files within a file, and in words those that are not read."""
+        reply = self._read(
+            "containers", "list_files", data, form=form, most_files=most_files, most_bytes=most_bytes
+        )
+        found, unread = list[tuple[str, bytes]](), [str(why) for why in _rows(reply.get("unread"))]
+        for row in _rows(reply.get("files")):
+            match row:
+                case [int() as number, str() as name, int() as size] if size <= most_bytes:
+                    try:
+                        found.append((name, self._file(form, number, size)))
+                    except UnreadableDocument as exc:
+                        unread.append(f"{name} ({exc})")
+                    most_bytes -= size
+        return found[:most_files], unread
+
+    def _file(self, form: str, number: int, size: int) -> bytes:
+        """One of the files within the file that was listed."""
+        data = b""
+        while len(data) < size:
+            reply = self._read(
+                "containers", "read_file", None, path=_FILE, form=form, number=number, start=len(data)
+            )
+            piece = base64.b64decode(str(reply.get("data") or ""))
+            if not piece:
+                raise UnreadableDocument("it is shorter than it should be")
+            data += piece
+        return data[:size]
+
     def image(self, data: bytes) -> Mapping[str, Any]:
         """An image, as `pictures.read_image` gives it. Raises `UnreadableDocument`."""
         return self._read("pictures", "read_image", data)
 
-    def _read(self, module: str, function: str, data: bytes | None, **arguments: str) -> Mapping[str, Any]:
+    def _read(
+        self, module: str, function: str, data: bytes | None, **arguments: str | int
+    ) -> Mapping[str, Any]:
         if self._unavailable:
             raise UnreadableDocument(self._unavailable)
         if data is not None:
@@ -90,7 +126,7 @@ class Converter:
             raise UnreadableDocument("it could not be converted")
         return found
 
-    def _called(self, module: str, function: str, data: bytes | None, arguments: dict[str, str]) -> Any:
+    def _called(self, module: str, function: str, data: bytes | None, arguments: dict[str, str | int]) -> Any:
         if self._session is None or self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="orch-document-")
             self._session = SandboxSession(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,25 @@ def test_pdf_reaches_the_planner_as_text_and_what_is_not_read_is_named(
     assert "Due in May" in endpoint.exchanges[0].text
     assert "without page 2" in endpoint.exchanges[0].text
     assert "without page 2" in " ".join(done.err.split())
+
+
+def test_mail_reaches_the_planner_with_what_is_attached_to_it(
+    orch: Orch, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    mail = EmailMessage()
+    mail["Subject"] = "Rent"
+    mail.set_content("See below.", cte="base64")
+    for name, content in {"lease.pdf": pdf("Due in May"), ".env": b"KEY=opensesame"}.items():
+        mail.add_attachment(content, maintype="application", subtype="octet-stream", filename=name)
+    (tmp_path / "rent.eml").write_bytes(mail.as_bytes())
+    endpoint.reply = Cast(planner=[answered("In May.")])
+    done = orch("ask", "When is the rent due?", "--attach", str(tmp_path / "rent.eml"))
+    assert done.code == 0
+    shown = endpoint.exchanges[0].text
+    assert [
+        text for text in ("See below.", "[lease.pdf]", "Due in May", "without .env") if text not in shown
+    ] == []
+    assert "opensesame" not in shown
 
 
 def test_image_reaches_planner_and_agent_as_a_part(orch: Orch, endpoint: Endpoint, tmp_path: Path) -> None:

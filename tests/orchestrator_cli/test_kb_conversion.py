@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 
 import pytest
-from made_files import docx, paragraph, pdf, saved
+from made_files import docx, epub, paragraph, pdf, saved
 from openpyxl import Workbook
 from pptx import Presentation
 
@@ -102,6 +102,12 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "xlsx": ("memory|longer than", lambda: bomb(saved(Workbook()), "xl/worksheets/sheet1.xml", b" ")),
     "html": ("RecursionError|longer than|memory", lambda: b"<div>" * 50_000 + b"deep"),
     "pdf": ("PdfStreamError|PdfReadError", lambda: pdf("Bees")[:200]),
+    "epub": ("larger than", lambda: epub({"a.xhtml": "a" * 60_000_000})),
+    "notebook": ("RecursionError", lambda: b'{"cells": ' + b"[" * 200_000),
+    "mail": (
+        "RecursionError|memory|longer than",
+        lambda: b"Subject: a\n" + b"Content-Type: multipart/mixed; boundary=x\n\n--x\n" * 20_000,
+    ),
     "python": ("SyntaxError|MemoryError|memory", lambda: b"x = " + b"(" * 100_000),
 }
 

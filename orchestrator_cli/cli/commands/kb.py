@@ -194,7 +194,7 @@ def _source_rows(sources: list[KnowledgeSource], documents: list[StoredDocument]
                 project=source.scope.project,
                 documents=len(own),
                 chunks=sum(known.chunks for known in own),
-                size=sum(known.size for known in own),
+                size=sum(known.size for known in own if not known.within),
             )
         )
     return rows
@@ -209,6 +209,7 @@ def _document_json(document: StoredDocument) -> dict[str, object]:
         "size": document.size,
         "sha256": document.digest,
         "read": document.added.isoformat(),
+        "within": document.within or None,
         "unread": list(document.unread),
     }
 
