@@ -27,7 +27,7 @@ PIECE = 4 * 2**20
 """Bytes of one reply, which must fit into a message of the sandbox."""
 
 
-class _Entry(NamedTuple):
+class InnerFile(NamedTuple):
     """A file within the file."""
 
     name: str
@@ -69,12 +69,12 @@ def read_file(path: str, form: str, number: int, start: int) -> dict[str, Any]:
 # --- ZIP
 
 
-def _zip_entries(path: str) -> Iterator[_Entry]:
+def _zip_entries(path: str) -> Iterator[InnerFile]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             # The library ends a name at its first NUL.
             name = info.filename.replace("\\", "/")
-            yield _Entry(name, info.file_size, _zip_fault(info))
+            yield InnerFile(name, info.file_size, _zip_fault(info))
 
 
 def _is_hidden(name: str) -> bool:
@@ -104,13 +104,13 @@ def _zip_piece(path: str, number: int, start: int) -> bytes:
 # --- e-mail
 
 
-def _mail_entries(path: str) -> Iterator[_Entry]:
+def _mail_entries(path: str) -> Iterator[InnerFile]:
     for number, part in enumerate(_attachments(path), 1):
         name = str(part.get_filename() or "").replace("/", "_").replace("\\", "_").strip()
         if not name:
             ending = mimetypes.guess_extension(part.get_content_type()) or ""
             name = f"part-{number}{'.eml' if _is_mail(part) else ending}"
-        yield _Entry(name, len(_bytes(part)))
+        yield InnerFile(name, len(_bytes(part)))
 
 
 def _attachments(path: str) -> list[Any]:

@@ -81,7 +81,6 @@ def _is_visible(path: Path, refused: Callable[[Path], bool]) -> bool:
 
 
 MAX_BYTES = 50 * 2**20
-MAX_TEXT_BYTES = 5 * 2**20
 MAX_UNREAD = 50
 """What of a document was not read is named in so many lines."""
 _BINARY_BUT_READ = (
@@ -112,6 +111,10 @@ _FORMS = {
     **{".docm": "docx", ".xlsm": "xlsx", ".pptm": "pptx"},
     **{".ipynb": "notebook", ".eml": "mail", ".zip": "zip"},
 }
+_FOR_BROWSERS = (".js", ".mjs", ".cjs", ".css")
+LONG_LINE = 200
+"""Bytes. Code for browsers whose lines are longer on average was not written by hand."""
+MINIFIED = "it is minified code"
 _MEDIA = {
     "text/html": "html",
     "application/xhtml+xml": "html",
@@ -147,8 +150,6 @@ def read_bytes(name: str, data: bytes, convert: Convert, media: str = "") -> Doc
     form = form_of(name, data, media)
     if form in CONVERTED:
         return _converted(convert(data, form), name)
-    if len(data) > MAX_TEXT_BYTES:
-        raise UnreadableDocument(f"it is text of more than {MAX_TEXT_BYTES // 2**20} MB")
     text = _decoded(data)
     if not text.strip():
         raise UnreadableDocument("it is empty")
@@ -205,13 +206,23 @@ def shortened(unread: Sequence[str]) -> tuple[str, ...]:
     return (*unread[:MAX_UNREAD], *more)
 
 
-def unfit(name: str, data: bytes) -> str:
-    """Why a file is not meant to be read; empty if it is."""
+def unfit(name: str, data: bytes, *, is_named: bool = False) -> str:
+    """Why a file is not meant to be read; empty if it is. `is_named`: the user named this very file."""
     if len(data) > MAX_BYTES:
         return f"it is larger than {MAX_BYTES // 2**20} MB"
     if _is_binary(PurePosixPath(name), data):
         return "it is neither text nor a supported format"
-    return "" if data.strip() else "it is empty"
+    if not data.strip():
+        return "it is empty"
+    return MINIFIED if not is_named and _is_minified(PurePosixPath(name.lower()), data) else ""
+
+
+def _is_minified(path: PurePath, data: bytes) -> bool:
+    """Whether it is code for browsers that was made from other code, which is the one to read."""
+    if path.suffix == ".map":
+        return path.stem.endswith(_FOR_BROWSERS)
+    has_long_lines = len(data) > LONG_LINE * (data.count(b"\n") + 10)
+    return path.suffix in _FOR_BROWSERS and (".min" in path.suffixes or has_long_lines)
 
 
 def _is_binary(path: PurePath, data: bytes) -> bool:

@@ -33,6 +33,7 @@ from memory.knowledge.base import (
 )
 from memory.knowledge.documents import (
     MAX_BYTES,
+    MINIFIED,
     Convert,
     UnreadableDocument,
     is_file,
@@ -103,8 +104,8 @@ class Ingester:
     """Reads documents into `base`, for `scope`.
 
     `refused` says which files and folders are never read, and `way_out` why a name that leads elsewhere is
-    not followed; empty if it is. `on_document` is called before each document is read, with its ref and the
-    number of documents.
+    not followed; empty if it is. `on_document` is called before each document is read, with its ref, the
+    number of documents and 0.0, and while a long one is stored, with the share that is done.
     """
 
     def __init__(
@@ -116,7 +117,7 @@ class Ingester:
         fetch: Fetch,
         refused: Callable[[Path], bool] = lambda _: False,
         way_out: Callable[[Path], str] = lambda _: "",
-        on_document: Callable[[str, int], None] = lambda _ref, _count: None,
+        on_document: Callable[[str, int, float], None] = lambda _ref, _count, _share: None,
     ) -> None:
         self._base = base
         self._scope = scope
@@ -199,12 +200,15 @@ class Ingester:
         batch: list[NewDocument] = []
         try:
             for item in items.values():
-                self._on_document(item.ref, len(items))
-                batch += self._new_documents(item, self._known.get(item.ref))
-                if len(batch) >= BATCH_DOCUMENTS or sum(one.size for one in batch) >= BATCH_BYTES:
-                    self._put(batch)
+                self._on_document(item.ref, len(items), 0.0)
+                new = self._new_documents(item, self._known.get(item.ref))
+                if _is_long(new):
+                    self._put(batch, len(items))
+                batch += new
+                if len(batch) >= BATCH_DOCUMENTS or _is_long(batch):
+                    self._put(batch, len(items))
         finally:
-            self._put(batch)
+            self._put(batch, len(items))
 
     def _items_of(self, source: KnowledgeSource) -> list[_Item]:
         if why := source.replaced(source.ref):
@@ -258,6 +262,7 @@ class Ingester:
             ]
         except _Skipped as exc:
             self.report.skipped.append((item.ref, str(exc)))
+            self._listed.get(item.source.ref, set()).discard(item.ref)
         except UnreadableDocument as exc:
             self.report.faults.append((item.ref, str(exc)))
         return []
@@ -280,22 +285,28 @@ class Ingester:
             raise UnreadableDocument(f"it cannot be read: {exc.strerror}") from None
         if why := item.source.replaced(item.ref):  # since it was listed
             raise UnreadableDocument(why)
-        fault = unfit(item.ref, data)
+        fault = unfit(item.ref, data, is_named=item.named)
         if fault:
-            raise UnreadableDocument(fault) if item.named or known is not None else _Skipped(fault)
+            is_expected = item.named or (known is not None and fault != MINIFIED)
+            raise UnreadableDocument(fault) if is_expected else _Skipped(fault)
         return data
 
-    def _put(self, batch: list[NewDocument]) -> None:
+    def _put(self, batch: list[NewDocument], count: int) -> None:
         if not batch:
             return
-        written, deleted = self._base.put(batch, self._scope)
-        refs = {document.ref for document in batch}
+        documents = tuple(batch)
+        if _is_long(documents):  # if it is interrupted, it does not begin again
+            batch.clear()
+        written, deleted = self._base.put(
+            documents, self._scope, lambda ref, share: self._on_document(ref, count, share)
+        )
+        refs = {document.ref for document in documents}
         gone = [one for ref in refs for one in self._within(ref) if one.ref not in refs]
         deleted += self._base.remove(gone) if gone else 0
         self.report.removed += [one.ref for one in gone]
         self.report.written += written
         self.report.deleted += deleted
-        for document in batch:
+        for document in documents:
             (self.report.changed if document.ref in self._known else self.report.added).append(document.ref)
             self.report.partly += [(document.ref, why) for why in document.document.unread]
         batch.clear()
@@ -340,6 +351,10 @@ def _source_at(path: Path, scope: Scope) -> KnowledgeSource:
     if is_file(path):
         return KnowledgeSource(str(path), "file", scope, mark=mark_of(path.parent))
     return KnowledgeSource(str(path), "folder", scope, mark=mark_of(path))
+
+
+def _is_long(documents: Iterable[NewDocument]) -> bool:
+    return sum(one.size for one in documents) >= BATCH_BYTES
 
 
 class _Skipped(Exception):

@@ -87,7 +87,7 @@ def test_a_password_and_damage_concern_one_file(convert: Converter) -> None:
     assert "password" in own.document.unread[0]
 
 
-def test_number_size_and_depth_are_bounded(convert: Converter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_size_and_depth_are_bounded(convert: Converter) -> None:
     data = packed({"deep.md": "# Deep"})
     for _ in range(nested.MAX_DEPTH + 1):
         data = packed({"in.zip": data, "by.md": "# By"})
