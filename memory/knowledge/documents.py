@@ -171,6 +171,8 @@ def form_of(name: str, data: bytes, media: str = "") -> str:
         if data.startswith(start):
             return form
     by_media = _MEDIA.get(media.partition(";")[0].strip().lower())
+    if by_media == "zip":  # as servers say of Office files, too
+        by_media = None if suffix in _FORMS else by_media
     return by_media or _FORMS.get(suffix) or ("text" if media.startswith("text/plain") else "code")
 
 

@@ -106,7 +106,9 @@ def _ranges(numbers: list[int]) -> str:
 # --- pages of the web, and of books
 
 _UNSEEN = ["script", "style", "template", "noscript", "head", "title", "svg", "iframe"]
-_AROUND = "nav, header, footer, [role=navigation], [role=banner], [role=contentinfo], [role=search]"
+_MENUS = "nav, [role=navigation], [role=search]"
+_AROUND = "header, footer, [role=banner], [role=contentinfo]"
+"""Of the page, unless they are those of an article in it."""
 
 
 def _from_html(html: bytes | str, *, is_page: bool = False) -> tuple[str, list[dict[str, Any]]]:
@@ -119,6 +121,8 @@ def _from_html(html: bytes | str, *, is_page: bool = False) -> tuple[str, list[d
         unread.decompose()
     if not is_page:
         return title, [{"text": _markdown(soup)}]
+    for menu in soup.select(_MENUS):
+        menu.decompose()
     for around in soup.select(_AROUND):
         if around.parent is not None and around.find_parent(("article", "main", "section")) is None:
             # The header of a page may hold the only heading.
@@ -259,7 +263,7 @@ def _sheet(values: Any, formulas: Any) -> Iterator[dict[str, Any]]:
     for text in _tables(row(*pair) for pair in both):
         yield {"text": text, "name": values.title}
     if missing:
-        yield {"unread": [f"the values of {missing:,} formulas of {values.title} (none is stored)"]}
+        yield {"unread": [f"the values of formulas in {values.title} ({missing:,}, never stored)"]}
 
 
 def _pptx(path: str) -> tuple[str, Iterable[dict[str, Any]]]:

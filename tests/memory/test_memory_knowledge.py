@@ -265,6 +265,7 @@ def test_pages_are_refreshed_and_kept_if_unreachable(base: KnowledgeBase, gather
     ("address", "media"),
     [
         ("https://example.org/costs.xlsx?version=2", "application/octet-stream"),
+        ("https://example.org/costs.xlsx", "application/zip"),
         ("https://example.org/", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
     ],
 )

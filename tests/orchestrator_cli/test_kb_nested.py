@@ -5,6 +5,7 @@ import json
 import stat
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pytest
 from command import Orch
 from made_files import docx, packed, paragraph, pdf
 
-from memory.knowledge import nested
+from memory import Scope, open_store
+from memory.knowledge import KnowledgeBase, nested
 from memory.knowledge.documents import UnreadableDocument
+from memory.knowledge.ingest import FetchedPage, Ingester
 from memory.knowledge.nested import ReadDocument, read_file
 from orchestrator_cli.recall.converter import Converter
 from orchestrator_cli.settings import load_settings
@@ -115,6 +118,26 @@ def test_a_file_that_is_larger_than_its_list_says_is_not_unpacked(convert: Conve
 
 
 # --- in the knowledge base
+
+
+def test_what_is_within_a_file_of_the_web_is_no_page(convert: Converter, tmp_path: Path) -> None:
+    address = "https://example.org/bees"
+    pages = {
+        address: FetchedPage(packed({"honey": "# Honey", "wax.md": "# Wax"}), "application/zip"),
+        f"{address}/honey": FetchedPage(b"<p>Sweet</p>", "text/html"),
+    }
+    with closing(open_store(tmp_path / "knowledge")) as store:
+        base = KnowledgeBase(store, Scope())
+
+        def ingester() -> Ingester:
+            return Ingester(base, Scope(), convert=convert, fetch=pages.__getitem__)
+
+        inner = [f"{address}#/honey", f"{address}#/wax.md"]
+        assert ingester().add(list(pages)).added == [address, *inner, f"{address}/honey"]
+        pages[address] = FetchedPage(packed({"honey": "# Honey"}), "application/zip")
+        report = ingester().refresh()
+        assert (report.removed, report.changed) == (inner[1:], [address, inner[0]])
+        assert report.unchanged == [f"{address}/honey"]
 
 
 def sources(orch: Orch) -> dict[str, object]:
