@@ -51,7 +51,8 @@ def read_document(path: str, form: str) -> dict[str, Any]:
     _rest = _bounded(found)
     reply = read_on()
     if not reply["parts"]:
-        raise ValueError("it holds no text" + ("; its pages may be images" if form == "pdf" else ""))
+        unread = "its pages may be images" if form == "pdf" else "; ".join(reply["unread"])
+        raise ValueError("; ".join(filter(None, ["it holds no text", unread])))
     return {"title": title, **reply}
 
 
@@ -164,8 +165,9 @@ def _chapter(book: zipfile.ZipFile, folder: str, item: Any) -> dict[str, Any]:
         return {}
     try:
         html = _entry(book, posixpath.normpath(posixpath.join(folder, href)))
-    except KeyError:
-        return {"unread": [f"the chapter {href or 'without a name'} (missing)"]}
+    except Exception as exc:  # the others may be sound
+        why = "missing" if isinstance(exc, KeyError) else str(exc)
+        return {"unread": [f"the chapter {href or 'without a name'} ({why})"]}
     title, (part,) = _from_html(html)
     return {**part, "name": title}
 

@@ -29,7 +29,7 @@ MAX_REPLIES = 250
 """For the text of one document, which comes in parts."""
 
 _FILE = "document"
-_LIBRARY = re.compile(r"\A[A-Z]\w*: ")
+_LIBRARY = re.compile(r"\A(?:[A-Z]\w*|error): ")
 """The name of a library's exception, which means nothing to the user."""
 
 

@@ -82,11 +82,20 @@ def test_grouped_text_of_a_slide_is_read(convert: Converter) -> None:
 
 
 def test_a_book_is_read_chapter_by_chapter(convert: Converter) -> None:
-    book = epub({"two.xhtml": "<h1>Wax</h1><p>Hard</p>", "gone.xhtml": "", "one.xhtml": "<p>Sweet</p>"})
-    document = read_bytes("bees.epub", book, convert)
-    assert (document.title, [part.text for part in document.parts]) == ("Of bees", ["# Wax\n\nHard", "Sweet"])
-    (unread,) = document.unread
-    assert "gone.xhtml" in unread
+    chapters = {
+        "two.xhtml": "<h1>Wax</h1>",
+        "gone.xhtml": "",
+        "bad.xhtml": "<p>Old</p>",
+        "one.xhtml": "Sweet",
+    }
+    book = bytearray(epub(chapters))
+    book[book.rindex(b"OPS/bad.xhtml") - 30] ^= 0xFF  # its checksum
+    document = read_bytes("bees.epub", bytes(book), convert)
+    assert (document.title, [part.text for part in document.parts]) == ("Of bees", ["# Wax", "Sweet"])
+    assert [why.split(" (")[0] for why in document.unread] == [
+        "the chapter gone.xhtml",
+        "the chapter bad.xhtml",
+    ]
 
 
 def test_a_book_with_a_cipher_says_so(convert: Converter) -> None:
