@@ -4,7 +4,7 @@ The knowledge base has a store of its own, so that many documents do not slow do
 keeps three kinds of records: a `source` is what the user added (a folder, a file, an address), a `document`
 is a file or page that was read, with the hash of its bytes, and a `chunk` is a piece of it. Chunks are
 written before their document, so a process that was killed in between reads the document again, and a
-document that is listed is complete.
+document that is listed is complete. A long one is listed without its hash until it is complete.
 
 When a document has changed, only chunks that are new or have moved are written, and only those it no longer
 has are deleted; deleted text is erased from the disk. Anything that looks like the key of a service is
@@ -18,7 +18,7 @@ What is not covered: which files there are and what they contain (see `ingest` a
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from memory.dense import Dense, FillResult, fill_vectors, query_vector
 from memory.distiller import scrub_shapes
-from memory.knowledge.chunks import VERSION, Document, split_document
+from memory.knowledge.chunks import VERSION, Chunk, Document, split_document
 from memory.records import CHUNK, Position, Record, Scope, Source, record_id
 from memory.retrieval import retrieve
 from memory.store import Memory, MemoryStore
@@ -34,6 +34,12 @@ from orchestrator_cli.durable.held_folder import has_mark
 
 SOURCE = "source"
 DOCUMENT = "document"
+
+PART_CHUNKS = 500
+"""Chunks that are written at once."""
+
+OnPart = Callable[[str, float], None]
+"""Called while a long document is stored, with its ref and the share that is done, from 0 to 1."""
 
 SourceType = Literal["folder", "file", "web"]
 
@@ -46,7 +52,7 @@ class KnowledgeSource:
     type: SourceType
     scope: Scope
     excluded: tuple[str, ...] = ()
-    """Documents of a folder that the user removed."""
+    """Documents of a folder, or within a file, that the user removed."""
     mark: str = ""
     """Of the folder, or of that of a file, as it was when it was added: see `held_folder`."""
 
@@ -64,8 +70,17 @@ class KnowledgeSource:
         """Whether a document belongs to the source."""
         if ref == self.ref:
             return True
-        below = ref.startswith(f"{self.ref.rstrip('/')}/")
-        return self.type == "folder" and below and ref not in self.excluded
+        return ref.startswith(f"{self.ref.rstrip('/')}{_below(self.type)}") and ref not in self.excluded
+
+
+def inner_ref(ref: str, kind: SourceType, place: str) -> str:
+    """The ref of what is at `place` within a folder, ZIP file or e-mail; if that is empty, its own."""
+    # The path of an address may go on, and lead to a page of its own.
+    return f"{ref}{_below(kind)}{place}" if place else ref
+
+
+def _below(kind: SourceType) -> str:
+    return "#/" if kind == "web" else "/"
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,14 @@ class StoredDocument:
     scope: Scope
     version: int
     """The version of the rules by which it was split."""
+    unread: tuple[str, ...] = ()
+    """What of it could not be read."""
+    within: str = ""
+    """The ref of the file that it is within; empty if it is a file itself."""
+
+    @property
+    def file(self) -> str:
+        return self.within or self.ref
 
     def is_same(self, digest: str) -> bool:
         return self.digest == digest and self.version == VERSION
@@ -97,6 +120,8 @@ class NewDocument:
     """SHA-256 of its bytes."""
     size: int
     document: Document
+    within: str = ""
+    """The ref of the file that it is within."""
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -185,24 +210,34 @@ class KnowledgeBase:
             for source in sources
         )
 
-    def put(self, documents: Sequence[NewDocument], scope: Scope) -> tuple[int, int]:
+    def put(
+        self, documents: Sequence[NewDocument], scope: Scope, on_part: OnPart = lambda _ref, _share: None
+    ) -> tuple[int, int]:
         """Store documents in exactly this scope; returns how many chunks were written and how many
-        deleted."""
-        split = [(document, _chunk_records(document, scope)) for document in documents]
+        deleted. `on_part` is called after each `PART_CHUNKS`, with the share of the document that is done."""
+        counts, written = dict[str, int](), 0
+        changed, gone = list[Record](), list[Record]()
         with self._store.opened() as memory:
-            changed: list[Record] = []
-            gone: list[Record] = []
-            for document, records in split:
+            for document in documents:
                 before = {r.id: r for r in _stored_chunks(memory, document.ref, scope)}
-                for record in records:
+                chunks = split_document(document.document)
+                counts[document.ref] = len(chunks)
+                for done, record in enumerate(_chunk_records(document, chunks, scope), 1):
                     known = before.pop(record.id, None)
                     if known is None or record.model_copy(update={"created": known.created}) != known:
                         changed.append(record)
+                    if len(changed) >= PART_CHUNKS:
+                        # Without its hash, it can be removed and is read again if this ends here.
+                        memory.add([*changed, _document_record(replace(document, digest=""), done, scope)])
+                        written += len(changed)
+                        changed = []
+                    if done % PART_CHUNKS == 0:
+                        on_part(document.ref, done / len(chunks))
                 gone += before.values()
             memory.add(changed)
             memory.delete([record.id for record in gone], scope)
-            memory.add([_document_record(document, len(records), scope) for document, records in split])
-        return len(changed), len(gone)
+            memory.add([_document_record(document, counts[document.ref], scope) for document in documents])
+        return written + len(changed), len(gone)
 
     def embed(self, on_progress: Callable[[int, int], None] | None = None) -> FillResult:
         """Make the missing dense vectors; `on_progress` receives how many are done and how many there are."""
@@ -244,6 +279,8 @@ def _document_record(document: NewDocument, chunks: int, scope: Scope) -> Record
             "size": document.size,
             "chunks": chunks,
             "version": VERSION,
+            "within": document.within,
+            "unread": [scrub_shapes(why) for why in document.document.unread],
         },
         scope=scope,
         **document.origin,
@@ -256,32 +293,31 @@ def _stored(record: Record) -> StoredDocument:
         ref=record.key,
         added=record.created,
         scope=record.scope,
+        unread=tuple(data.get("unread", ())),
+        within=str(data.get("within", "")),
         **{name: data[name] for name in ("type", "title", "digest", "size", "chunks", "version")},
     )
 
 
-def _chunk_records(document: NewDocument, scope: Scope) -> list[Record]:
+def _chunk_records(document: NewDocument, chunks: Iterable[Chunk], scope: Scope) -> Iterator[Record]:
     """The chunks as records. The key follows from the text, so a chunk that only moved keeps its key."""
-    title, seen, records = scrub_shapes(document.document.title), Counter[str](), []
-    for seq, chunk in enumerate(split_document(document.document)):
+    title, seen = scrub_shapes(document.document.title), Counter[str]()
+    for seq, chunk in enumerate(chunks):
         text = scrub_shapes(chunk.text)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         seen[digest] += 1
         # A chunk is found by its own text, and by the title and headings above it that it does not repeat.
         above = dict.fromkeys(name for name in (title, *chunk.headings) if name not in text)
-        records.append(
-            Record(
-                kind=CHUNK,
-                key=f"{document.ref}\n{digest}.{seen[digest]}",
-                text="\n".join([*above, text]),
-                data={**asdict(chunk), "title": title, "text": text, "headings": list(chunk.headings)},
-                scope=scope,
-                session=document.ref,
-                seq=seq,
-                **document.origin,
-            )
+        yield Record(
+            kind=CHUNK,
+            key=f"{document.ref}\n{digest}.{seen[digest]}",
+            text="\n".join([*above, text]),
+            data={**asdict(chunk), "title": title, "text": text, "headings": list(chunk.headings)},
+            scope=scope,
+            session=document.ref,
+            seq=seq,
+            **document.origin,
         )
-    return records
 
 
 def _found(record: Record, score: float) -> FoundChunk:

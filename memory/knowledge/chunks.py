@@ -25,10 +25,13 @@ MAX_CHARS = 1_800
 SMALL_CHARS = 500
 MAX_HEADING = 200
 """Characters: each chunk below a heading has it, and the document has one as its title."""
-VERSION = 1
+SEGMENT_CHARS = 250_000
+"""Of Markdown that is parsed at once, about."""
+VERSION = 2
 """Raise this when documents would be split differently: stored documents are then split again."""
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n.*?\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
 _TABLE_RULE = re.compile(r"\A[\s:|]*+-[\s:|-]*+$")
 
@@ -66,6 +69,8 @@ class Document:
     """The functions and classes of Python code."""
     numbered: bool = True
     """Whether the lines of the text are those of the file."""
+    unread: tuple[str, ...] = ()
+    """What of the file could not be read, and why, in words."""
 
 
 @dataclass(frozen=True)
@@ -136,23 +141,46 @@ def markdown_blocks(text: str) -> list[TextBlock]:
     blocks = [TextBlock("\n".join(lines[:skipped]), 1, skipped)] if skipped else []
     headings: list[tuple[int, str]] = []
     done = skipped
-    tokens = _markdown_parser().parse("\n".join(lines[skipped:]))
-    for at, token in enumerate(tokens):
-        if token.level or not token.map or token.nesting < 0:
-            continue
-        first, end = (skipped + line for line in token.map)
-        # Link definitions produce no token; they are in the gaps between tokens.
-        blocks += _block(lines, done, first, tuple(name for _, name in headings), "text")
-        done = end
-        if token.type == "heading_open":
-            depth = int(token.tag[1:])
-            name = tokens[at + 1].content[:MAX_HEADING]
-            headings = [*(row for row in headings if row[0] < depth), (depth, name)]
-        kind: BlockKind = {"table_open": "table", "fence": "code", "code_block": "code"}.get(
-            token.type, "text"
-        )  # type: ignore[assignment]
-        blocks += _block(lines, first, end, tuple(name for _, name in headings), kind)
+    for start, stop in _segments(lines, skipped):
+        tokens = _markdown_parser().parse("\n".join(lines[start:stop]))
+        for at, token in enumerate(tokens):
+            if token.level or not token.map or token.nesting < 0:
+                continue
+            first, end = (start + line for line in token.map)
+            # Link definitions produce no token; they are in the gaps between tokens.
+            blocks += _block(lines, done, first, tuple(name for _, name in headings), "text")
+            done = end
+            if token.type == "heading_open":
+                depth = int(token.tag[1:])
+                name = tokens[at + 1].content[:MAX_HEADING]
+                headings = [*(row for row in headings if row[0] < depth), (depth, name)]
+            kind: BlockKind = {"table_open": "table", "fence": "code", "code_block": "code"}.get(
+                token.type, "text"
+            )  # type: ignore[assignment]
+            blocks += _block(lines, first, end, tuple(name for _, name in headings), kind)
     return blocks + list(_block(lines, done, len(lines), tuple(name for _, name in headings), "text"))
+
+
+def _segments(lines: Sequence[str], first: int) -> Iterator[tuple[int, int]]:
+    """Stretches of lines that can be parsed one by one, because the parser's tokens take much memory.
+
+    A stretch ends before a heading, or else a paragraph, that is not in a block of code between fences.
+    """
+    size, fence = 0, ""
+    for at in range(first, len(lines)):
+        line = lines[at]
+        if mark := _FENCE.match(line):
+            if not fence:
+                fence = mark[1]
+            elif mark[1].startswith(fence) and not line[mark.end() :].strip():
+                fence = ""
+        follows = at > first and not fence and not mark and not lines[at - 1].strip()
+        least = SEGMENT_CHARS if line.startswith("#") else 2 * SEGMENT_CHARS
+        if size > least and follows and line[:1].strip():
+            yield first, at
+            first, size = at, 0
+        size += len(line) + 1
+    yield first, len(lines)
 
 
 @lru_cache(maxsize=1)

@@ -4,19 +4,19 @@ Listed are files that are not hidden and not ignored by `.gitignore` (see `ignor
 followed.
 
 A document's form and encoding are detected, and its title found. Plain text is read here. Forms whose parsers
-a hostile file could exploit (HTML, PDF, Office files, Python) go to `convert`, which works in a sandbox: it
-takes bytes and a form, and returns what `formats.read_document` returns or raises `UnreadableDocument`.
-Python that cannot be converted is read as plain code.
+a hostile file could exploit (HTML, PDF, Office files, e-mail, Python) go to `convert`, which works in a
+sandbox: it takes bytes and a form, and returns what `formats.read_document` returns or raises
+`UnreadableDocument`. Python that cannot be converted is read as plain code.
 
 What is not covered: fetching the bytes; legacy encodings of Central Europe, Arabic and Hebrew.
 """
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, Protocol
 
 from memory.knowledge.chunks import MAX_HEADING, Document, DocumentPart, Span
 from orchestrator_cli.durable.encodings import encoding_of
@@ -81,30 +81,59 @@ def _is_visible(path: Path, refused: Callable[[Path], bool]) -> bool:
 
 
 MAX_BYTES = 50 * 2**20
-MAX_TEXT_BYTES = 5 * 2**20
+MAX_UNREAD = 50
+"""What of a document was not read is named in so many lines."""
+_BINARY_BUT_READ = (
+    *(".pdf", ".docx", ".docm", ".xlsx", ".xlsm", ".pptx", ".pptm"),
+    *(".epub", ".rtf", ".eml", ".zip"),
+)
 
-Convert = Callable[[bytes, str], Mapping[str, Any]]
-"""Converts bytes, given their form, to what `formats.read_document` returns for them."""
+
+class Convert(Protocol):
+    """Reads foreign files in a sandbox. Raises `UnreadableDocument`."""
+
+    def __call__(self, data: bytes, form: str) -> Mapping[str, Any]:
+        """What `formats.read_document` returns for a file, with all its parts."""
+
+    def files(
+        self, data: bytes, form: str, most_files: int, most_bytes: int
+    ) -> tuple[list[tuple[str, bytes]], list[str]]:
+        """Names and contents of the files within a file (see `containers`), and those not read, with why."""
+
 
 _FORMS = {
     **dict.fromkeys((".md", ".markdown", ".mdx", ".qmd", ".rmd"), "markdown"),
     **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
     **dict.fromkeys((".py", ".pyi"), "python"),
     **dict.fromkeys((".csv", ".tsv"), "table"),
-    **dict.fromkeys((".txt", ".text", ".rst", ".adoc", ".org", ".tex", ".log", ".srt", ".eml"), "text"),
-    **{f".{form}": form for form in ("pdf", "docx", "xlsx", "pptx")},
+    **dict.fromkeys((".txt", ".text", ".rst", ".adoc", ".org", ".tex", ".log", ".srt"), "text"),
+    **{f".{form}": form for form in ("pdf", "docx", "xlsx", "pptx", "epub", "rtf")},
     **{".docm": "docx", ".xlsm": "xlsx", ".pptm": "pptx"},
+    **{".ipynb": "notebook", ".eml": "mail", ".zip": "zip"},
 }
+_FOR_BROWSERS = (".js", ".mjs", ".cjs", ".css")
+LONG_LINE = 200
+"""Bytes. Code for browsers whose lines are longer on average was not written by hand."""
+MINIFIED = "it is minified code"
 _MEDIA = {
     "text/html": "html",
     "application/xhtml+xml": "html",
     "application/pdf": "pdf",
     "text/markdown": "markdown",
     "text/csv": "table",
+    "text/rtf": "rtf",
+    "application/rtf": "rtf",
+    "application/epub+zip": "epub",
+    "application/x-ipynb+json": "notebook",
+    "message/rfc822": "mail",
+    "application/zip": "zip",
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
     "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
 }
+CONVERTED = ("html", "pdf", "docx", "xlsx", "pptx", "epub", "rtf", "notebook", "mail")
+"""Forms that become Markdown in a sandbox."""
+_STARTS = {b"%PDF-": "pdf", b"{\\rtf": "rtf"}
 _OLD = {".doc": ".docx", ".xls": ".xlsx", ".ppt": ".pptx"}
 _HEADING = re.compile(r"^#[ \t]++(.*)$", re.MULTILINE)
 
@@ -114,12 +143,13 @@ class UnreadableDocument(Exception):
 
 
 def read_bytes(name: str, data: bytes, convert: Convert, media: str = "") -> Document:
-    """Read a document, given its file name or the media type of a web page. Raises `UnreadableDocument`."""
+    """Read a document, given its file name or the media type of a web page. Raises `UnreadableDocument`.
+
+    Files within the file are for `nested`.
+    """
     form = form_of(name, data, media)
-    if form in ("html", "pdf", "docx", "xlsx", "pptx"):
+    if form in CONVERTED:
         return _converted(convert(data, form), name)
-    if len(data) > MAX_TEXT_BYTES:
-        raise UnreadableDocument(f"it is text of more than {MAX_TEXT_BYTES // 2**20} MB")
     text = _decoded(data)
     if not text.strip():
         raise UnreadableDocument("it is empty")
@@ -137,9 +167,12 @@ def form_of(name: str, data: bytes, media: str = "") -> str:
     suffix = PurePosixPath(name.lower()).suffix
     if suffix in _OLD:
         raise UnreadableDocument(f"it is an old Office file; save it as {_OLD[suffix]}")
-    if data.startswith(b"%PDF-"):
-        return "pdf"
+    for start, form in _STARTS.items():
+        if data.startswith(start):
+            return form
     by_media = _MEDIA.get(media.partition(";")[0].strip().lower())
+    if by_media == "zip":  # as servers say of Office files, too
+        by_media = None if suffix in _FORMS else by_media
     return by_media or _FORMS.get(suffix) or ("text" if media.startswith("text/plain") else "code")
 
 
@@ -160,7 +193,44 @@ def _converted(reply: Mapping[str, Any], name: str) -> Document:
         raise UnreadableDocument("it holds no text")
     title = " ".join(_valid(str(reply.get("title") or "")).split())[:200]
     title = title or _first_heading(parts[0].text) or PurePosixPath(name).name or name
-    return Document(title, "markdown", tuple(parts), numbered=False)
+    return Document(title, "markdown", tuple(parts), numbered=False, unread=_lines(reply.get("unread")))
+
+
+def _lines(found: object) -> tuple[str, ...]:
+    """What a converter says of what it did not read. It names parts of the file, so it is foreign."""
+    rows = found if isinstance(found, list) else []
+    return shortened([" ".join(_valid(str(row)).split())[:MAX_HEADING] for row in rows])
+
+
+def shortened(unread: Sequence[str]) -> tuple[str, ...]:
+    """What was not read of a document, the first ones named and the others counted."""
+    more = [f"{len(unread) - MAX_UNREAD:,} more"] if len(unread) > MAX_UNREAD else []
+    return (*unread[:MAX_UNREAD], *more)
+
+
+def unfit(name: str, data: bytes, *, is_named: bool = False) -> str:
+    """Why a file is not meant to be read; empty if it is. `is_named`: the user named this very file."""
+    if len(data) > MAX_BYTES:
+        return f"it is larger than {MAX_BYTES // 2**20} MB"
+    if _is_binary(PurePosixPath(name), data):
+        return "it is neither text nor a supported format"
+    if not data.strip():
+        return "it is empty"
+    return MINIFIED if not is_named and _is_minified(PurePosixPath(name.lower()), data) else ""
+
+
+def _is_minified(path: PurePath, data: bytes) -> bool:
+    """Whether it is code for browsers that was made from other code, which is the one to read."""
+    if path.suffix == ".map":
+        return path.stem.endswith(_FOR_BROWSERS)
+    has_long_lines = len(data) > LONG_LINE * (data.count(b"\n") + 10)
+    return path.suffix in _FOR_BROWSERS and (".min" in path.suffixes or has_long_lines)
+
+
+def _is_binary(path: PurePath, data: bytes) -> bool:
+    if path.suffix.lower() in _BINARY_BUT_READ or data.startswith((b"%PDF-", b"\xff\xfe", b"\xfe\xff")):
+        return False
+    return b"\0" in data[:8192]
 
 
 def _first_heading(text: str) -> str:

@@ -23,16 +23,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from memory.knowledge.base import KnowledgeBase, KnowledgeSource, NewDocument, SourceType, StoredDocument
+from memory.knowledge.base import (
+    KnowledgeBase,
+    KnowledgeSource,
+    NewDocument,
+    SourceType,
+    StoredDocument,
+    inner_ref,
+)
 from memory.knowledge.documents import (
     MAX_BYTES,
+    MINIFIED,
     Convert,
     UnreadableDocument,
     is_file,
     is_folder,
-    read_bytes,
+    unfit,
     walk,
 )
+from memory.knowledge.nested import read_file
 from memory.records import Scope
 from orchestrator_cli.durable.files import read_stored
 from orchestrator_cli.durable.held_folder import mark_of
@@ -41,7 +50,6 @@ from orchestrator_cli.durable.ignore_rules import IGNORE_FILE
 BATCH_DOCUMENTS = 200
 BATCH_BYTES = 8 * 2**20
 
-_BINARY_BUT_READ = (".pdf", ".docx", ".docm", ".xlsx", ".xlsm", ".pptx", ".pptm")
 PROTECTED = "it is protected: it may hold secrets, or is orch's own"
 
 
@@ -68,6 +76,8 @@ class IngestReport:
     """Files of a folder that are not meant to be read, with the reason."""
     faults: list[tuple[str, str]] = field(default_factory=list)
     """Documents that should have been read and could not be, with the reason."""
+    partly: list[tuple[str, str]] = field(default_factory=list)
+    """What of documents in the knowledge base could not be read."""
     written: int = 0
     """Chunks written."""
     deleted: int = 0
@@ -94,8 +104,8 @@ class Ingester:
     """Reads documents into `base`, for `scope`.
 
     `refused` says which files and folders are never read, and `way_out` why a name that leads elsewhere is
-    not followed; empty if it is. `on_document` is called before each document is read, with its ref and the
-    number of documents.
+    not followed; empty if it is. `on_document` is called before each document is read, with its ref, the
+    number of documents and 0.0, and while a long one is stored, with the share that is done.
     """
 
     def __init__(
@@ -107,7 +117,7 @@ class Ingester:
         fetch: Fetch,
         refused: Callable[[Path], bool] = lambda _: False,
         way_out: Callable[[Path], str] = lambda _: "",
-        on_document: Callable[[str, int], None] = lambda _ref, _count: None,
+        on_document: Callable[[str, int, float], None] = lambda _ref, _count, _share: None,
     ) -> None:
         self._base = base
         self._scope = scope
@@ -190,14 +200,15 @@ class Ingester:
         batch: list[NewDocument] = []
         try:
             for item in items.values():
-                self._on_document(item.ref, len(items))
-                document = self._new_document(item, self._known.get(item.ref))
-                if document is not None:
-                    batch.append(document)
-                if len(batch) >= BATCH_DOCUMENTS or sum(one.size for one in batch) >= BATCH_BYTES:
-                    self._put(batch)
+                self._on_document(item.ref, len(items), 0.0)
+                new = self._new_documents(item, self._known.get(item.ref))
+                if _is_long(new):
+                    self._put(batch, len(items))
+                batch += new
+                if len(batch) >= BATCH_DOCUMENTS or _is_long(batch):
+                    self._put(batch, len(items))
         finally:
-            self._put(batch)
+            self._put(batch, len(items))
 
     def _items_of(self, source: KnowledgeSource) -> list[_Item]:
         if why := source.replaced(source.ref):
@@ -226,8 +237,8 @@ class Ingester:
             else:
                 yield _Item(folder, ref, "file", named=False)
 
-    def _new_document(self, item: _Item, known: StoredDocument | None) -> NewDocument | None:
-        """The document as it is now; None if it is unchanged or cannot be read."""
+    def _new_documents(self, item: _Item, known: StoredDocument | None) -> list[NewDocument]:
+        """The document as it is now, with those within it; none if it is unchanged or cannot be read."""
         name = item.ref
         try:
             if item.type == "web":
@@ -238,15 +249,31 @@ class Ingester:
                 page = FetchedPage(self._file_bytes(item, known), "")
             digest = hashlib.sha256(page.data).hexdigest()
             if known is not None and known.is_same(digest):
-                self.report.unchanged.append(item.ref)
-                return None
-            document = read_bytes(name, page.data, self._convert, page.media)
-            return NewDocument(item.ref, item.type, digest, len(page.data), document)
+                for same in (known, *self._within(item.ref)):
+                    self.report.unchanged.append(same.ref)
+                    self.report.partly += [(same.ref, why) for why in same.unread]
+                return []
+            found = read_file(name, page.data, self._convert, page.media, self._refusal(item))
+            refs = ((one, inner_ref(item.ref, item.type, one.place)) for one in found)
+            return [
+                NewDocument(ref, item.type, one.digest, one.size, one.document, item.ref if one.place else "")
+                for one, ref in refs
+                if not one.place or item.source.holds(ref)
+            ]
         except _Skipped as exc:
             self.report.skipped.append((item.ref, str(exc)))
+            self._listed.get(item.source.ref, set()).discard(item.ref)
         except UnreadableDocument as exc:
             self.report.faults.append((item.ref, str(exc)))
-        return None
+        return []
+
+    def _within(self, ref: str) -> list[StoredDocument]:
+        """The documents that are known of those within a file."""
+        return [known for known in self._known.values() if known.within == ref]
+
+    def _refusal(self, item: _Item) -> Callable[[str], str]:
+        path = Path(item.ref if item.type == "file" else "/")
+        return lambda place: PROTECTED if self._refused(path / place) else ""
 
     def _file_bytes(self, item: _Item, known: StoredDocument | None) -> bytes:
         path = Path(item.ref)
@@ -258,25 +285,30 @@ class Ingester:
             raise UnreadableDocument(f"it cannot be read: {exc.strerror}") from None
         if why := item.source.replaced(item.ref):  # since it was listed
             raise UnreadableDocument(why)
-        fault = ""
-        if len(data) > MAX_BYTES:
-            fault = f"it is larger than {MAX_BYTES // 2**20} MB"
-        elif _is_binary(path, data):
-            fault = "it is neither text nor a supported format"
-        elif not data.strip():
-            fault = "it is empty"
+        fault = unfit(item.ref, data, is_named=item.named)
         if fault:
-            raise UnreadableDocument(fault) if item.named or known is not None else _Skipped(fault)
+            is_expected = item.named or (known is not None and fault != MINIFIED)
+            raise UnreadableDocument(fault) if is_expected else _Skipped(fault)
         return data
 
-    def _put(self, batch: list[NewDocument]) -> None:
+    def _put(self, batch: list[NewDocument], count: int) -> None:
         if not batch:
             return
-        written, deleted = self._base.put(batch, self._scope)
+        documents = tuple(batch)
+        if _is_long(documents):  # if it is interrupted, it does not begin again
+            batch.clear()
+        written, deleted = self._base.put(
+            documents, self._scope, lambda ref, share: self._on_document(ref, count, share)
+        )
+        refs = {document.ref for document in documents}
+        gone = [one for ref in refs for one in self._within(ref) if one.ref not in refs]
+        deleted += self._base.remove(gone) if gone else 0
+        self.report.removed += [one.ref for one in gone]
         self.report.written += written
         self.report.deleted += deleted
-        for document in batch:
+        for document in documents:
             (self.report.changed if document.ref in self._known else self.report.added).append(document.ref)
+            self.report.partly += [(document.ref, why) for why in document.document.unread]
         batch.clear()
 
     # --- what is gone
@@ -287,7 +319,7 @@ class Ingester:
             known
             for known in self._known.values()
             if known.type != "web"
-            and not any(self._has(source, known.ref) for source in sources if source.holds(known.ref))
+            and not any(self._has(source, known.file) for source in sources if source.holds(known.ref))
         ]
         if not gone:
             return
@@ -321,11 +353,9 @@ def _source_at(path: Path, scope: Scope) -> KnowledgeSource:
     return KnowledgeSource(str(path), "folder", scope, mark=mark_of(path))
 
 
+def _is_long(documents: Iterable[NewDocument]) -> bool:
+    return sum(one.size for one in documents) >= BATCH_BYTES
+
+
 class _Skipped(Exception):
     """A file of a folder is not meant to be read; the message says why."""
-
-
-def _is_binary(path: Path, data: bytes) -> bool:
-    if path.suffix.lower() in _BINARY_BUT_READ or data.startswith((b"%PDF-", b"\xff\xfe", b"\xfe\xff")):
-        return False
-    return b"\0" in data[:8192]

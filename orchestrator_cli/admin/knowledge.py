@@ -25,8 +25,8 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.tools.web import Resolve, fetch
 from toolsmith.sandbox.addresses import public_address
 
-OnDocument = Callable[[str, int], None]
-"""Called before each document is read, with its ref and the number of documents."""
+OnDocument = Callable[[str, int, float], None]
+"""Called with the ref of a document, the number of documents, and the share that is done: see `Ingester`."""
 
 
 @dataclass(frozen=True)

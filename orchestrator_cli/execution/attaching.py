@@ -16,6 +16,7 @@ from orchestrator_cli.models.pricing import unpriced
 from orchestrator_cli.models.sources import model_fault
 from orchestrator_cli.recall.attachments import FoundFile, find_files, read_files
 from orchestrator_cli.recall.converter import Converter
+from orchestrator_cli.recall.named_files import NamedFiles
 from orchestrator_cli.values import Attachment
 
 WITHOUT = "Leave the image out, or name a model that sees with -m."
@@ -27,9 +28,9 @@ def attach(run: Run, paths: Sequence[Path]) -> tuple[Attachment, ...]:
         return ()
     found = find_files(paths, run.settings)
     _check_models(run, found)
-    keys = own_keys(run.settings)
+    keys, refused = own_keys(run.settings), NamedFiles(run.settings).protection
     with Converter(run.settings) as convert:
-        made = tuple(run.cancellation.waiting_for(lambda: list(read_files(found, convert, keys))))
+        made = tuple(run.cancellation.waiting_for(lambda: list(read_files(found, convert, keys, refused))))
     for one in made:
         run.stream.blobs.keep(one.content)
     return tuple(one.attachment for one in made)

@@ -11,13 +11,14 @@ Not covered: pictures within documents, video, and keys that a picture shows.
 import base64
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from memory.knowledge.chunks import Document
-from memory.knowledge.documents import UnreadableDocument, read_bytes
+from memory.knowledge.documents import UnreadableDocument, shortened
+from memory.knowledge.nested import read_file
 from orchestrator_cli.durable.files import read_stored
 from orchestrator_cli.durable.foreign import excerpt
 from orchestrator_cli.errors import UsageError
@@ -104,17 +105,20 @@ def image_form(data: bytes) -> str:
     return next((form for start, form in IMAGES.items() if data.startswith(start)), "")
 
 
-def read_files(found: Iterable[FoundFile], convert: Converter, keys: Secrets) -> Iterator[ReadFile]:
+def read_files(
+    found: Iterable[FoundFile], convert: Converter, keys: Secrets, refused: Callable[[Path], str]
+) -> Iterator[ReadFile]:
     """What is kept of each file. Raises `UsageError` for one that cannot be converted.
 
-    The values of `keys` are masked in texts and recordings.
+    The values of `keys` are masked in texts and recordings. `refused` says of a file within another why it is
+    not given to models; empty if it is.
     """
     taken: set[str] = set()
     for file in found:
         name = _free_name(file.path.name, taken)
         taken.add(name)
         try:
-            media, content, about = _converted(file, convert)
+            media, content, about = _converted(file, convert, refused)
         except UnreadableDocument as exc:
             raise UsageError(f"{file.path} cannot be attached: {exc}.", "Leave it out.") from exc
         if file.kind != "image":
@@ -133,16 +137,20 @@ def read_files(found: Iterable[FoundFile], convert: Converter, keys: Secrets) ->
         yield ReadFile(attachment, content)
 
 
-def _converted(file: FoundFile, convert: Converter) -> tuple[str, bytes, str]:
+def _converted(file: FoundFile, convert: Converter, refused: Callable[[Path], str]) -> tuple[str, bytes, str]:
     """The media type of what is kept, that, and in words how it differs from the file."""
     if file.kind == "audio":
         return file.media, file.data, ""
     if file.kind == "image":
         return picture(convert.image(file.data))
-    text = _text(read_bytes(file.path.name, file.data, convert))
+    found = read_file(file.path.name, file.data, convert, refused=lambda place: refused(file.path / place))
+    texts = ((one.place, _text(one.document)) for one in found)
+    text = "\n\n".join(f"[{place}]\n\n{text}" if place else text for place, text in texts)
     if len(text) > MAX_CHARS:
         raise UnreadableDocument(f"it holds more than {MAX_CHARS:,} characters of text")
-    return file.media, text.encode(), f"{len(text):,} characters"
+    lines = [f"{one.place}: {why}" if one.place else why for one in found for why in one.document.unread]
+    unread = f", without {'; '.join(shortened(lines))}" if lines else ""
+    return file.media, text.encode(), f"{len(text):,} characters{unread}"
 
 
 def picture(row: object) -> tuple[str, bytes, str]:

@@ -225,13 +225,13 @@ class Console:
 
 
 @contextlib.contextmanager
-def document_progress(wanted: bool = True) -> Iterator[Callable[[str, int], None]]:
-    """A callback for each document, with its ref and the number of documents.
+def document_progress(wanted: bool = True) -> Iterator[Callable[[str, int, float], None]]:
+    """A callback for each document, with its ref, the number of documents, and the share that is done of it.
 
     It draws a bar on a terminal, and nothing elsewhere.
     """
     if not (wanted and sys.stderr.isatty()):
-        yield lambda _ref, _of: None
+        yield lambda _ref, _of, _share: None
         return
     columns = (
         BarColumn(),
@@ -242,9 +242,12 @@ def document_progress(wanted: bool = True) -> Iterator[Callable[[str, int], None
     with Progress(*columns, console=RichConsole(stderr=True, highlight=False), transient=True) as bar:
         task = bar.add_task("", total=None, ref="")
 
-        def on_document(ref: str, count: int) -> None:
+        def on_document(ref: str, count: int, share: float) -> None:
             at = bar.tasks[0].completed
             name = text.one_line(ref.rsplit("/", 1)[-1], 40)
-            bar.update(task, total=count, completed=min(at + 1, count), ref=name)
+            if share:
+                bar.update(task, ref=f"{name}, {share:.0%} stored")
+            else:
+                bar.update(task, total=count, completed=min(at + 1, count), ref=name)
 
         yield on_document

@@ -15,8 +15,9 @@ from unprivileged import bound_by_modes
 
 from memory import CHUNK, MemoryStore, Scope, open_store
 from memory.knowledge import KnowledgeBase
+from memory.knowledge.base import PART_CHUNKS
 from memory.knowledge.documents import UnreadableDocument
-from memory.knowledge.formats import read_document
+from memory.knowledge.formats import read_document, read_on
 from memory.knowledge.ingest import BATCH_DOCUMENTS, FetchedPage, Ingester, IngestReport
 
 HERE = Scope(project="here")
@@ -57,7 +58,11 @@ class Converting:
         self.calls += 1
         self._path.write_bytes(data)
         try:
-            return read_document(str(self._path), form)
+            reply = more = read_document(str(self._path), form)
+            while more.get("more"):
+                more = read_on()
+                reply["parts"] += more["parts"]
+            return reply
         except Exception as exc:
             raise UnreadableDocument(str(exc)) from exc
 
@@ -260,6 +265,7 @@ def test_pages_are_refreshed_and_kept_if_unreachable(base: KnowledgeBase, gather
     ("address", "media"),
     [
         ("https://example.org/costs.xlsx?version=2", "application/octet-stream"),
+        ("https://example.org/costs.xlsx", "application/zip"),
         ("https://example.org/", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
     ],
 )
@@ -275,7 +281,7 @@ def test_office_files_on_the_web_are_recognised(
 
 
 def test_an_interruption_keeps_finished_documents(base: KnowledgeBase, gather: Any, notes: Path) -> None:
-    def note_document(ref: str, of: int) -> None:
+    def note_document(ref: str, of: int, share: float) -> None:
         if ref.endswith("rules.md"):
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -294,7 +300,7 @@ from memory.knowledge import KnowledgeBase
 
 seen = []
 
-def report(ref, of):
+def report(ref, of, share):
     seen.append(ref)
     if len(seen) == BATCH_DOCUMENTS + 10:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -337,3 +343,64 @@ def test_removed_documents_are_erased_from_the_disk(
 
 def everything(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+CODE = "function bees(a) { return a.map((b) => b.honey) }\n"
+
+
+def test_minified_code_is_left_out_unless_it_is_named(gather: Any, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    files = {"app.js": CODE * 99, "page.css": CODE, "data.json": CODE.strip() * 99}
+    minified = {"a.min.js": CODE, "bundle.js": CODE.strip() * 99, "a.min.css": "b{}", "app.js.map": "{}"}
+    for name, text in (files | minified).items():
+        (site / name).write_text(text)
+    report: IngestReport = gather().add([str(site)])
+    assert (names(report.added), report.faults) == (sorted(files), [])
+    assert names([ref for ref, why in report.skipped if "minified" in why]) == sorted(minified)
+    assert names(gather().add([str(site / "bundle.js")]).added) == ["bundle.js"]
+
+
+def test_code_that_is_minified_now_is_forgotten(base: KnowledgeBase, gather: Any, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "app.js").write_text(CODE * 99)
+    gather().add([str(site)])
+    (site / "app.js").write_text(CODE.strip() * 99)
+    report: IngestReport = gather().refresh()
+    assert (names(report.removed), report.faults, base.documents()) == (["app.js"], [], [])
+
+
+def long_text(size: int) -> str:
+    line = "Bee number {} is called Maja, and lives in a hive of straw by the river.\n\n"
+    return "".join(line.format(n) for n in range(size // len(line)))
+
+
+@pytest.mark.parametrize("size", [1_500_000, pytest.param(45_000_000, marks=pytest.mark.thorough)])
+def test_a_long_text_is_stored_in_parts(base: KnowledgeBase, gather: Any, tmp_path: Path, size: int) -> None:
+    (tmp_path / "long.txt").write_text(long_text(size))
+    shares: list[float] = []
+    report: IngestReport = gather(on_document=lambda _ref, _count, share: shares.append(share)).add(
+        [str(tmp_path / "long.txt")]
+    )
+    (document,) = base.documents()
+    assert (report.faults, report.written) == ([], document.chunks)
+    assert (len(shares), shares) == (1 + document.chunks // PART_CHUNKS, sorted(shares))
+    assert "number 17000 " in base.search("bee number 17000")[0].text
+    assert gather().refresh().unchanged == [document.ref]
+
+
+def test_a_long_text_that_is_interrupted_can_be_removed_and_is_read_again(
+    base: KnowledgeBase, gather: Any, notes: Path
+) -> None:
+    (notes / "long.txt").write_text(long_text(1_500_000))
+
+    def stop(ref: str, of: int, share: float) -> None:
+        if share:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gather(on_document=stop).add([str(notes)])
+    (document,) = (known for known in base.documents() if known.ref.endswith("long.txt"))
+    assert 0 < base.remove([document]) <= PART_CHUNKS
+    assert "long.txt" in names(gather().refresh().added)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from memory.knowledge.chunks import (
     MAX_CHARS,
     MAX_HEADING,
+    SEGMENT_CHARS,
     Chunk,
     Document,
     DocumentPart,
@@ -184,3 +185,14 @@ def test_a_long_heading_is_not_repeated_whole_in_each_chunk() -> None:
     document = read_bytes("a.md", text.encode(), lambda _, __: {})
     assert len(document.title) == MAX_HEADING
     assert {len(name) for chunk in split_document(document) for name in chunk.headings} == {MAX_HEADING}
+
+
+def test_long_markdown_keeps_its_headings_and_lines_and_its_code_whole() -> None:
+    rule = "## Rule {}\n\nIt forbids crocodiles.\n\n```\n# no heading\n\n# nor this\n```\n\n"
+    text = "# Rules\n\n" + "".join(rule.format(n) for n in range(SEGMENT_CHARS // 40))
+    blocks = markdown_blocks(text)
+    lines = text.split("\n")
+    assert {block.headings[0] for block in blocks} == {"Rules"}
+    assert {len(block.headings) for block in blocks} == {1, 2}
+    assert all(block.text == "\n".join(lines[block.first - 1 : block.last]) for block in blocks)
+    assert sum(block.kind == "code" for block in blocks) == SEGMENT_CHARS // 40

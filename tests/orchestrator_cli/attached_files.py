@@ -1,4 +1,4 @@
-"""Small files to attach: images, a PDF and a recording."""
+"""Small files to attach: images and a recording."""
 
 import io
 import wave
@@ -30,25 +30,4 @@ def recording(path: Path) -> Path:
         made.setsampwidth(2)
         made.setframerate(8_000)
         made.writeframes(b"\0\0" * 800)
-    return path
-
-
-def pdf(path: Path, text: str) -> Path:
-    """One page."""
-    stream = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET".encode()
-    bodies = [
-        b"<< /Type /Catalog /Pages 2 0 R >>",
-        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R"
-        b" /Resources << /Font << /F1 5 0 R >> >> >>",
-        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-    ]
-    made, places = b"%PDF-1.4\n", []
-    for n, body in enumerate(bodies, 1):
-        places.append(len(made))
-        made += b"%d 0 obj\n%s\nendobj\n" % (n, body)
-    at = len(made)
-    made += b"xref\n0 6\n0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % p for p in places)
-    path.write_bytes(made + b"trailer << /Size 6 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % at)
     return path

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
-from attached_files import SEEING, image, pdf, recording, size_of
+from attached_files import SEEING, image, recording, size_of
 from command import Orch
 from endpoint import Endpoint, call, images_of
+from made_files import pdf
 from scripted_model import Cast, answered, caller, plan
 
 SEES = {"ORCH_MODELS__AGENT": SEEING, "ORCH_VISION_MODELS": '["openai/planner"]'}
@@ -39,11 +41,35 @@ def test_text_is_data_and_kept_by_its_hash(orch: Orch, endpoint: Endpoint, tmp_p
     assert str(one["sha256"]) in orch.log
 
 
-def test_pdf_reaches_the_planner_as_text(orch: Orch, endpoint: Endpoint, tmp_path: Path) -> None:
+def test_pdf_reaches_the_planner_as_text_and_what_is_not_read_is_named(
+    orch: Orch, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    (tmp_path / "rent.pdf").write_bytes(pdf("Due in May", ""))
     endpoint.reply = Cast(planner=[answered("In May.")])
-    done = orch("ask", "When is the rent due?", "--attach", str(pdf(tmp_path / "rent.pdf", "Due in May")))
+    done = orch("ask", "When is the rent due?", "--attach", str(tmp_path / "rent.pdf"))
     assert (done.code, done.out) == (0, "In May.\n")
     assert "Due in May" in endpoint.exchanges[0].text
+    assert "without page 2" in endpoint.exchanges[0].text
+    assert "without page 2" in " ".join(done.err.split())
+
+
+def test_mail_reaches_the_planner_with_what_is_attached_to_it(
+    orch: Orch, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    mail = EmailMessage()
+    mail["Subject"] = "Rent"
+    mail.set_content("See below.", cte="base64")
+    for name, content in {"lease.pdf": pdf("Due in May"), ".env": b"KEY=opensesame"}.items():
+        mail.add_attachment(content, maintype="application", subtype="octet-stream", filename=name)
+    (tmp_path / "rent.eml").write_bytes(mail.as_bytes())
+    endpoint.reply = Cast(planner=[answered("In May.")])
+    done = orch("ask", "When is the rent due?", "--attach", str(tmp_path / "rent.eml"))
+    assert done.code == 0
+    shown = endpoint.exchanges[0].text
+    assert [
+        text for text in ("See below.", "[lease.pdf]", "Due in May", "without .env") if text not in shown
+    ] == []
+    assert "opensesame" not in shown
 
 
 def test_image_reaches_planner_and_agent_as_a_part(orch: Orch, endpoint: Endpoint, tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-def silent(_ref: str, _of: int) -> None:
+def silent(_ref: str, _of: int, _share: float) -> None:
     """Nobody watches."""
 
 

@@ -3,9 +3,9 @@
 import io
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
+from made_files import docx, epub, paragraph, pdf, saved
 from openpyxl import Workbook
 from pptx import Presentation
 
@@ -24,68 +24,6 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def convert(settings: Settings) -> Iterator[Converter]:
     with Converter(settings) as converter:
         yield converter
-
-
-def pdf(*pages: str) -> bytes:
-    """A PDF with a line of text per page, as its specification has it."""
-    kids = " ".join(f"{4 + 2 * n} 0 R" for n in range(len(pages)))
-    objects = [
-        "<</Type/Catalog/Pages 2 0 R>>",
-        f"<</Type/Pages/Kids[{kids}]/Count {len(pages)}>>",
-        "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
-    ]
-    for n, text in enumerate(pages):
-        objects.append(
-            "<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 300]"
-            f"/Resources<</Font<</F1 3 0 R>>>>/Contents {5 + 2 * n} 0 R>>"
-        )
-        drawn = f"BT /F1 12 Tf 20 200 Td ({text}) Tj ET"
-        objects.append(f"<</Length {len(drawn)}>>stream\n{drawn}\nendstream")
-    made, places = b"%PDF-1.4\n", []
-    for number, body in enumerate(objects, 1):
-        places.append(len(made))
-        made += f"{number} 0 obj{body}endobj\n".encode()
-    rows = "".join(f"{place:010} 00000 n \n" for place in places)
-    return (
-        made
-        + f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{rows}".encode()
-        + f"trailer<</Root 1 0 R/Size {len(objects) + 1}>>\nstartxref\n{len(made)}\n%%EOF".encode()
-    )
-
-
-WORD = (
-    '<w:document xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:body>{}</w:body>'
-    "</w:document>"
-)
-WORD_PARTS = {
-    "[Content_Types].xml": '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
-    '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
-    '<Override PartName="/word/document.xml" ContentType="application/'
-    'vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"/></Types>',
-    "_rels/.rels": '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
-    '<Relationship Id="r1" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/'
-    'officeDocument" Target="word/document.xml"/></Relationships>',
-}
-
-
-def docx(body: str) -> bytes:
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in WORD_PARTS.items():
-            archive.writestr(name, text)
-        archive.writestr("word/document.xml", WORD.format(body))
-    return made.getvalue()
-
-
-def paragraph(text: str, style: str = "") -> str:
-    styled = f'<w:pPr><w:pStyle w:val="{style}"/></w:pPr>' if style else ""
-    return f"<w:p>{styled}<w:r><w:t>{text}</w:t></w:r></w:p>"
-
-
-def saved(made: Any) -> bytes:
-    target = io.BytesIO()
-    made.save(target)
-    return target.getvalue()
 
 
 def test_each_page_of_a_pdf_is_known_by_its_number(convert: Converter) -> None:
@@ -164,6 +102,12 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "xlsx": ("memory|longer than", lambda: bomb(saved(Workbook()), "xl/worksheets/sheet1.xml", b" ")),
     "html": ("RecursionError|longer than|memory", lambda: b"<div>" * 50_000 + b"deep"),
     "pdf": ("PdfStreamError|PdfReadError", lambda: pdf("Bees")[:200]),
+    "epub": ("larger than", lambda: epub({"a.xhtml": "a" * 60_000_000})),
+    "notebook": ("RecursionError", lambda: b'{"cells": ' + b"[" * 200_000),
+    "mail": (
+        "RecursionError|memory|longer than",
+        lambda: b"Subject: a\n" + b"Content-Type: multipart/mixed; boundary=x\n\n--x\n" * 20_000,
+    ),
     "python": ("SyntaxError|MemoryError|memory", lambda: b"x = " + b"(" * 100_000),
 }
 

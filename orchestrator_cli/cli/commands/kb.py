@@ -168,6 +168,7 @@ def _ingest(prepare: Callable[[OnDocument], IngestRun], root: Path, console: Con
                 **{name: getattr(report, name) for name in ("added", "changed", "removed")},
                 "unchanged": len(report.unchanged),
                 "skipped": [{"source": ref, "reason": why} for ref, why in report.skipped],
+                "partly": [{"source": ref, "unread": why} for ref, why in report.partly],
                 "faults": [{"source": ref, "reason": why} for ref, why in report.faults],
                 "written": report.written,
                 "deleted": report.deleted,
@@ -193,7 +194,7 @@ def _source_rows(sources: list[KnowledgeSource], documents: list[StoredDocument]
                 project=source.scope.project,
                 documents=len(own),
                 chunks=sum(known.chunks for known in own),
-                size=sum(known.size for known in own),
+                size=sum(known.size for known in own if not known.within),
             )
         )
     return rows
@@ -208,6 +209,8 @@ def _document_json(document: StoredDocument) -> dict[str, object]:
         "size": document.size,
         "sha256": document.digest,
         "read": document.added.isoformat(),
+        "within": document.within or None,
+        "unread": list(document.unread),
     }
 
 
@@ -249,6 +252,7 @@ def report_lines(report: IngestReport, root: Path) -> list[str]:
     lines = [f"Documents: {', '.join(parts) or 'none'}."]
     lines += _named_lines([(ref, "removed: it is gone") for ref in report.removed], root)
     lines += _named_lines([(ref, f"skipped: {why}") for ref, why in report.skipped], root)
+    lines += _named_lines([(ref, f"read without {why}") for ref, why in report.partly], root)
     faults = [(ref, f"NOT READ: {why}") for ref, why in report.faults]
     return lines + _named_lines(faults, root, len(faults))
 
