@@ -48,6 +48,8 @@ class DenseVector:
 
     name: str
     values: tuple[float, ...]
+    related: float | None = None
+    """The cosine from which its model holds two texts to be about the same thing, if that is known."""
 
 
 class Embedder(Protocol):

@@ -41,6 +41,7 @@ from memory.learning import deciding
 from memory.profile import recall_facts
 from memory.records import RUN, TOOL, record_id
 from memory.sessions import save_exchange
+from memory.small_model import RELATED, SMALL_MODEL, small_model
 from memory.templates import Template, plan_fingerprint, template_of
 from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
@@ -141,12 +142,14 @@ class RunMemory:
 
     store: MemoryStore
     dense: Dense | None
-    """The model that makes vectors, if the user has set one."""
+    """The model that makes vectors, if there is one."""
     library: Library
     masks: Redactor
     emit: Emit
     scope: Scope
     """What belongs to the run's workspace."""
+    embed_documents: Callable[[int], None] | None = None
+    """Makes missing vectors of the knowledge base, at most so many."""
 
     def recall(self, prompt: str) -> RecallResult:
         """Earlier runs, tools and facts that concern a prompt; nothing if memory cannot be read."""
@@ -237,7 +240,10 @@ class RunMemory:
         # What can be done later does not change how a run ends.
         with contextlib.suppress(OrchError, KeyboardInterrupt):
             done = fill_vectors(self.store, self.dense, Scope(), limit=EMBEDDED_AT_ONCE)
-            if done.made and done.missing:
+            if self.embed_documents is not None:
+                self.embed_documents(EMBEDDED_AT_ONCE)
+            # What costs nothing goes on by itself, a part at the end of each run.
+            if done.made and done.missing and self.dense.model != SMALL_MODEL:
                 self._notice(f"{done.missing:,} things remembered have no vectors yet: orch memory embed")
 
     def _notice(self, message: str) -> None:
@@ -363,14 +369,17 @@ def open_dense(
     meter: MeteredModel | None = None,
     mask: Callable[[str], str] = str,
 ) -> Dense | None:
-    """The model of `memory.dense`; None if none is set. `mask` removes secrets from the texts that are sent.
+    """The model of `memory.dense`; None for none. `mask` removes secrets from the texts that are sent.
 
     A failing provider or a limit of the run stops nothing and causes one warning: see `memory.dense`. Ctrl-C
     and the run's time limit also cancel calls to the model.
     """
-    if settings.memory.dense is None:
+    name = settings.memory.dense_model
+    if name is None:
         return None
-    embedding = EmbeddingModel(settings.memory.dense, cancellation or Cancellation(), meter)
+    if name == SMALL_MODEL:
+        return Dense(name, small_model(), warn, related=RELATED)
+    embedding = EmbeddingModel(name, cancellation or Cancellation(), meter)
 
     def embed(texts: Sequence[str]) -> Sequence[Sequence[float]]:
         try:
@@ -380,4 +389,10 @@ def open_dense(
         except LimitReached as exc:
             raise EmbeddingFailed(f"{exc.message} {LATER}") from exc
 
-    return Dense(settings.memory.dense, embed, warn)
+    return Dense(name, embed, warn)
+
+
+def load_small_model() -> None:
+    """Load the small model before it is needed; whether that fails is said when it is."""
+    with contextlib.suppress(EmbeddingFailed):
+        small_model().load()

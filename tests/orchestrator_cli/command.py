@@ -136,6 +136,7 @@ class Orch:
         """Nothing of the tester's own settings; an empty value takes a name out."""
         base = {
             "PATH": os.environ["PATH"],
+            "ORCH_MEMORY__DENSE": "off",
             "HOME": str(self.home),
             "LC_ALL": "C.UTF-8",
             "ORCH_HOME": str(self.home),
