@@ -26,7 +26,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from memory.embedder import DenseVector
+from memory.embedder import DenseVector, Floors
 from memory.records import CHUNK, FACT, RUN, TOOL, TURN, EmbeddingFailed, Position, Record, Scope
 from memory.store import MemoryStore
 
@@ -55,8 +55,7 @@ class FillResult:
 class Dense:
     """An embedding model. `warn` receives one sentence when it fails.
 
-    `related` is the cosine from which the model holds two texts to be about the same thing. Without it, tools
-    that are only near are not recalled.
+    Without `floors`, tools that are only near are not recalled: which cosine is near differs between models.
     """
 
     def __init__(
@@ -65,10 +64,10 @@ class Dense:
         embed: Embed,
         warn: Callable[[str], None] = _LOG.warning,
         *,
-        related: float | None = None,
+        floors: Floors | None = None,
     ) -> None:
         self.model = model
-        self.related = related
+        self.floors = floors
         self.name = vector_name(model)
         self._embed = embed
         self._warn = warn
@@ -84,7 +83,7 @@ class Dense:
         except EmbeddingFailed as exc:
             self.give_up(exc)
             return []
-        return [DenseVector(self.name, values, self.related) for values in made]
+        return [DenseVector(self.name, values, self.floors) for values in made]
 
     def give_up(self, why: EmbeddingFailed) -> None:
         """Do not ask the model again, and warn with the reason."""

@@ -17,12 +17,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from memory.embedder import Floors
 from memory.records import EmbeddingFailed
 
 SMALL_MODEL = "small/use-multilingual-3"
 """Its name, as `memory.dense` takes it."""
-RELATED = 0.3
-"""The cosine from which this model holds two texts to be about the same thing."""
+FLOORS = Floors(related=0.2, serves=0.47)
+"""Chosen on requests of MetaTool and the descriptions of its tools."""
 MAX_CHARS = 2_000
 """Of a longer text only the beginning is read: it averages the words, so more of them say less."""
 

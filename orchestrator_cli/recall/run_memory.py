@@ -41,7 +41,7 @@ from memory.learning import deciding
 from memory.profile import recall_facts
 from memory.records import RUN, TOOL, record_id
 from memory.sessions import save_exchange
-from memory.small_model import RELATED, SMALL_MODEL, small_model
+from memory.small_model import FLOORS, SMALL_MODEL, small_model
 from memory.templates import Template, plan_fingerprint, template_of
 from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
@@ -378,7 +378,7 @@ def open_dense(
     if name is None:
         return None
     if name == SMALL_MODEL:
-        return Dense(name, small_model(), warn, related=RELATED)
+        return Dense(name, small_model(), warn, floors=FLOORS)
     embedding = EmbeddingModel(name, cancellation or Cancellation(), meter)
 
     def embed(texts: Sequence[str]) -> Sequence[Sequence[float]]:
