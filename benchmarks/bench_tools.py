@@ -13,8 +13,8 @@ The set is looked for where BENCH_DATA says.
     said to serve  of those, what is said to serve
 
 Then what it costs: libraries of 3, 30 and all 199 tools without the one that serves the request. Which share
-of the requests is shown a tool all the same, for which one is said to serve, and how many each is shown, a line
-for the planner each. Many of these tools do nearly the same, so that one that serves is rarely the only one.
+of the requests is shown a tool all the same, for which share one is said to serve, and how many each request
+is shown, a line for the planner each. Many of the tools do nearly the same, so often another one serves too.
 
 The rule was chosen on every second request, beginning with the first; asked are the others. The requests that
 a tool has served come from the same set as those that are asked: it is what use can bring at best.
@@ -139,8 +139,8 @@ def measure_needless(
     dense: Dense | None = None,
     near: Near | None = None,
 ) -> tuple[float, float, float]:
-    """Of requests whose tool is missing, those that are shown one and those for which one is said to serve, in
-    percent; and how many each is shown."""
+    """Of requests whose tool is missing: which share is shown one, which is told that one serves, in percent,
+    and how many each is shown."""
     chance, shown = random.Random(SEED), []
     for number in range(DRAWN):
         store = EdgeStore(folder / str(number))

@@ -260,7 +260,7 @@ def nearness(near_hits: Iterable[Hit]) -> dict[ScoreKey, float]:
     for hit in sorted(near_hits, key=lambda hit: -hit.score):
         if len(by_kind[hit.record.kind]) < RANKINGS.get(hit.record.kind, _OTHERS).nearest:
             by_kind[hit.record.kind].append(hit)
-    result = {}
+    result: dict[ScoreKey, float] = {}
     for hits in by_kind.values():
         far, most = hits[-1].score, hits[0].score - hits[-1].score
         result |= {score_key(hit.record): (hit.score - far) / most if most > 0 else 1.0 for hit in hits}

@@ -22,7 +22,7 @@ from memory.records import EmbeddingFailed
 
 SMALL_MODEL = "small/use-multilingual-3"
 """Its name, as `memory.dense` takes it."""
-FLOORS = Floors(related=0.2, serves=0.47)
+FLOORS = Floors(related=0.2, serves=0.48)
 """Chosen on requests of MetaTool and the descriptions of its tools."""
 MAX_CHARS = 2_000
 """Of a longer text only the beginning is read: it averages the words, so more of them say less."""
@@ -45,6 +45,10 @@ class SmallModel:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._model: Any = None
+
+    @property
+    def is_loaded(self) -> bool:
+        return self._model is not None
 
     def load(self) -> None:
         """Read the weights, unless that is done. Raises `EmbeddingFailed`."""

@@ -11,14 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from memory.small_model import SMALL_MODEL
 from orchestrator_cli.approvals.broker import ApprovalBroker
 from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.approvals.effects import Effects
 from orchestrator_cli.approvals.inbox import Inbox, inbox_thread
 from orchestrator_cli.approvals.page_mirror import QuestionMirror
 from orchestrator_cli.approvals.permissions import PermissionGate
-from orchestrator_cli.cancellation import Cancellation, run_beside
+from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.data_folder import exchangeable
 from orchestrator_cli.durable.files import naming
 from orchestrator_cli.durable.held_folder import HeldFolder
@@ -41,7 +40,7 @@ from orchestrator_cli.models.sources import LiveModels, ModelSource
 from orchestrator_cli.process_limits import check_process_limits
 from orchestrator_cli.recall.guidance import find_guidance
 from orchestrator_cli.recall.knowledge import KnowledgeReader
-from orchestrator_cli.recall.run_memory import RunMemory, load_small_model, open_dense, open_memory
+from orchestrator_cli.recall.run_memory import RunMemory, open_dense, open_memory
 from orchestrator_cli.recall.sessions import workspace_scope
 from orchestrator_cli.recall.skills import SkillReader
 from orchestrator_cli.roles import Role, askable, load_roles
@@ -317,9 +316,6 @@ def _open_services(
     if source.is_live:
         meter = models.meter
         dense = open_dense(settings, notice, cancellation=cancellation, meter=meter, mask=masks)
-        if settings.memory.dense_model == SMALL_MODEL:
-            # Beside the imports: it is needed at the end of every run, and by recall if there are vectors.
-            run_beside(load_small_model)
         for text in settings.origin.notices:
             notice(text)
         if settings.mcp:

@@ -37,6 +37,7 @@ from memory import (
 )
 from memory.dense import fill_vectors
 from memory.dense import query_vector as asked_near
+from memory.embedder import DenseVector
 from memory.learning import deciding
 from memory.profile import recall_facts
 from memory.records import RUN, TOOL, record_id
@@ -156,7 +157,7 @@ class RunMemory:
         try:
             asked = scrub(prompt)
             # Before the store is opened: others wait while it is held, and a model may take seconds.
-            near = asked_near(self.store, self.dense, asked)
+            near = self._near_if_ready(asked)
             with self.store.opened() as memory:
                 try:
                     add_missing_tools(self.library, memory)
@@ -168,6 +169,15 @@ class RunMemory:
         except MemoryFault as exc:
             self._notice(f"Nothing could be recalled: {exc}")
             return RecallResult()
+
+    def _near_if_ready(self, asked: str) -> DenseVector | None:
+        """The prompt as a vector; None while the small model is loaded beside the planner's call.
+
+        That call does not wait for it: in a first run of a process, a planner sees what words find.
+        """
+        if self.dense is not None and self.dense.model == SMALL_MODEL and not small_model().is_loaded:
+            return None
+        return asked_near(self.store, self.dense, asked)
 
     def tools_like(self, need: Need) -> list[str]:
         """The names of tools that memory holds for similar to a need."""
@@ -390,9 +400,3 @@ def open_dense(
             raise EmbeddingFailed(f"{exc.message} {LATER}") from exc
 
     return Dense(name, embed, warn)
-
-
-def load_small_model() -> None:
-    """Load the small model before it is needed; whether that fails is said when it is."""
-    with contextlib.suppress(EmbeddingFailed):
-        small_model().load()
