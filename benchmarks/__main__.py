@@ -20,6 +20,7 @@ NAMES = (
     "worfbench",
     "recall",
     "locomo",
+    "documents",
     "tools",
     "knowledge",
     "learning",

@@ -7,8 +7,9 @@ averaged over the questions; no model, no key, no download. The set is looked fo
     plain BM25     the words of a turn alone, as the engine ranks them
     with prefix    the same with day and speaker before them
     retrieve       what the product does
-    dense alone    the turns whose vectors are nearest to that of the question, of the model in BENCH_EMBED
-    with dense     what the product does where that model is set
+    dense alone    the turns whose vectors are nearest to that of the question, of the small model, or the
+                   one in BENCH_EMBED
+    with dense     what the product does with that model
 
 Category 5 asks about the wrong person on purpose. The weights were chosen on conversations A; `--split` shows
 A and B apart.

@@ -1,6 +1,6 @@
-"""The embedding model to measure with, where BENCH_EMBED names one as `memory.dense` would.
+"""The embedding model to measure with: the small one, or what BENCH_EMBED names as `memory.dense` would.
 
-None comes with the project. Questions are made into vectors before anything is timed.
+Questions are made into vectors before anything is timed.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import NoReturn
 from memory.dense import BATCH, Dense
 from memory.embedder import DenseVector
 
-MISSING = "not available: BENCH_EMBED names no embedding model, and none comes with the project"
+MISSING = "not available: the extra `meaning` is not installed, and BENCH_EMBED names no embedding model"
 
 Near = Mapping[str, DenseVector]
 """The vector of each question."""

@@ -20,7 +20,6 @@ from memory.distiller import scrub as scrub
 from memory.distiller import tool_record as tool_record
 from memory.embedder import DenseVector as DenseVector
 from memory.recall import RecalledRun as RecalledRun
-from memory.recall import RecalledTool as RecalledTool
 from memory.recall import RecallResult as RecallResult
 from memory.recall import recall as recall
 from memory.records import CHUNK as CHUNK
@@ -42,6 +41,7 @@ from memory.records import Scope as Scope
 from memory.records import Source as Source
 from memory.records import Trust as Trust
 from memory.records import record_id as record_id
+from memory.related_tools import RecalledTool as RecalledTool
 from memory.store import Memory as Memory
 from memory.store import MemoryStore as MemoryStore
 from memory.store import Query as Query

@@ -10,6 +10,9 @@ Vectors are optional for every record: it is written without one, and is durable
 during a turn of the store. A vector's name says which model made it; vectors of different models coexist and
 are not compared.
 
+A message of a conversation is short and refers to what came before, so its vector is made from the end of the
+previous message, its speaker and its own text, without the day.
+
 A model that fails stops nothing: `warn` is called once, and this `Dense` does not ask the model again.
 
 What is not covered: models that distinguish questions from documents; texts longer than 6,000 characters, of
@@ -23,8 +26,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from memory.embedder import DenseVector
-from memory.records import CHUNK, FACT, RUN, TOOL, TURN, EmbeddingFailed, Scope
+from memory.embedder import DenseVector, Floors
+from memory.records import CHUNK, FACT, RUN, TOOL, TURN, EmbeddingFailed, Position, Record, Scope
 from memory.store import MemoryStore
 
 EMBEDDED = (TURN, CHUNK, FACT, RUN, TOOL)
@@ -34,6 +37,9 @@ BATCH = 64
 
 _LOG = logging.getLogger(__name__)
 _CHARS = 6_000
+_PREVIOUS_CHARS = 400
+_FORM = 2
+"""Raised when vectors are made from other texts: those of before are then made again."""
 
 Embed = Callable[[Sequence[str]], Sequence[Sequence[float]]]
 """Returns a vector for each text. Raises `EmbeddingFailed` with the reason and the remedy."""
@@ -47,10 +53,21 @@ class FillResult:
 
 
 class Dense:
-    """An embedding model. `warn` receives one sentence when it fails."""
+    """An embedding model. `warn` receives one sentence when it fails.
 
-    def __init__(self, model: str, embed: Embed, warn: Callable[[str], None] = _LOG.warning) -> None:
+    Without `floors`, tools that are only near are not recalled: which cosine is near differs between models.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        embed: Embed,
+        warn: Callable[[str], None] = _LOG.warning,
+        *,
+        floors: Floors | None = None,
+    ) -> None:
         self.model = model
+        self.floors = floors
         self.name = vector_name(model)
         self._embed = embed
         self._warn = warn
@@ -62,10 +79,11 @@ class Dense:
             return []
         valid = [text[:_CHARS].encode("utf-8", "replace").decode("utf-8") for text in texts]
         try:
-            return [DenseVector(self.name, values) for values in checked(self._embed(valid), len(texts))]
+            made = checked(self._embed(valid), len(texts))
         except EmbeddingFailed as exc:
             self.give_up(exc)
             return []
+        return [DenseVector(self.name, values, self.floors) for values in made]
 
     def give_up(self, why: EmbeddingFailed) -> None:
         """Do not ask the model again, and warn with the reason."""
@@ -100,8 +118,7 @@ def fill_vectors(
     chosen, made = wanted[:limit], 0
     for start in range(0, len(chosen), BATCH):
         batch = chosen[start : start + BATCH]
-        # Providers refuse blank texts, so the key replaces them.
-        vectors = dense.vectors([record.text if record.text.strip() else record.key for record in batch])
+        vectors = dense.vectors(_texts(store, batch))
         if not vectors:
             break
         try:
@@ -123,7 +140,37 @@ def count_missing(store: MemoryStore, model: str, scope: Scope) -> int:
 def vector_name(model: str) -> str:
     """The name of a model's vectors in a store: readable and unique."""
     readable = re.sub("[^a-z0-9]+", "-", model.lower()).strip("-")[:60]
-    return f"dense-{readable}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
+    return f"dense-{readable}-{hashlib.sha256(f'{_FORM} {model}'.encode()).hexdigest()[:8]}"
+
+
+def _texts(store: MemoryStore, records: Sequence[Record]) -> list[str]:
+    """What the vectors of the records are made from."""
+    before = {
+        record.id: Position(record.position.session, record.position.seq - 1)
+        for record in records
+        if record.kind == TURN and record.position is not None and record.position.seq > 0
+    }
+    found: dict[tuple[Scope, Position | None], str] = {}
+    for scope in {record.scope for record in records if record.id in before}:
+        wanted = [before[record.id] for record in records if record.id in before and record.scope == scope]
+        for record in store.at_positions(wanted, kinds=TURN, scope=scope, at="ever"):
+            found[record.scope, record.position] = _said(record)[1]
+    made = []
+    for record in records:
+        speaker, text = _said(record)
+        previous = found.get((record.scope, before.get(record.id)), "")[-_PREVIOUS_CHARS:]
+        whole = "\n".join(filter(None, [previous, f"{speaker}: {text}" if speaker else text]))
+        # Providers refuse blank texts, so the key replaces them.
+        made.append(whole if whole.strip() else record.key)
+    return made
+
+
+def _said(record: Record) -> tuple[str, str]:
+    """The speaker and the words of a message; of another record no one and its text."""
+    speaker, text = record.data.get("speaker"), record.data.get("text")
+    if record.kind != TURN or not isinstance(speaker, str) or not isinstance(text, str):
+        return "", record.text
+    return speaker, text
 
 
 def checked(made: Iterable[Sequence[float]], wanted: int) -> list[tuple[float, ...]]:

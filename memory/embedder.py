@@ -43,11 +43,23 @@ class SparseVector:
 
 
 @dataclass(frozen=True, slots=True)
+class Floors:
+    """Where the cosines of a model begin to mean something."""
+
+    related: float
+    """From here on, two texts have something to do with each other."""
+    serves: float
+    """From here on, what one describes is likely to be what the other asks for."""
+
+
+@dataclass(frozen=True, slots=True)
 class DenseVector:
     """A model's embedding of a text; the name says which model (see `dense`)."""
 
     name: str
     values: tuple[float, ...]
+    floors: Floors | None = None
+    """Of its model, if they are known."""
 
 
 class Embedder(Protocol):

@@ -12,25 +12,20 @@ an example, a hint or a warning. Plans that can be reused for this very prompt a
 certain first. Runs that may repeat what the web said are only counted, until the user calls them good. Facts
 learned since a plan was last used are for a planner to consider (`ReusablePlan.unknown`).
 
-A tool is found by its name and purpose, by requests it served, and by its use in completed runs that are
-recalled for this prompt. With a score of at least `TOOL_FLOOR` it probably serves. This is rare, because a
-request seldom uses the words of a tool's description. So up to `FEW_TOOLS` tools that share a significant
-word are returned as well, in the order of the search: a line each in the planner's request, and a planner can
-judge better. Callers that want no guesses check `serves`.
+Tools are recalled too, see `related_tools`.
 
-Everything recalled is data: `trust` says where it came from, and it grants nothing. What is not covered:
-prompts that say the same in other words, because the distance of dense vectors that counts as near differs
-between models; and facts about the user (see `profile`).
+Everything recalled is data: `trust` says where it came from, and it grants nothing. What is
+not covered: runs whose prompts say the same in other words, because a plan for something merely near
+misleads; and facts about the user (see `profile`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from memory.distiller import scrub, tool_words
+from memory.distiller import scrub
 from memory.embedder import DenseVector, similarity, terms
 from memory.facts import is_quoted
 from memory.learning import (
@@ -54,19 +49,13 @@ from memory.learning import (
     withheld,
 )
 from memory.profile import RecalledFact
-from memory.records import RUN, TOOL, Hit, Record, Scope, Trust, record_id
-from memory.retrieval import DENSE, merge_hits, scaled, search_both
+from memory.records import RUN, Record, Scope, Trust
+from memory.related_tools import RecalledTool, related_tools
+from memory.retrieval import merge_hits, search_both
 from memory.store import Memory, Query
 from memory.templates import Template, Unmapped, fill_template, prompt_pattern
-from orchestrator_cli.durable.text import Similarity
 
 RUN_FLOOR = 0.4
-TOOL_FLOOR = 0.32
-"""The score from which a tool is taken to serve."""
-RELATED_FLOOR = 0.1
-"""The score from which a tool is related to the prompt."""
-FEW_TOOLS = 5
-"""How many related tools are returned if fewer serve."""
 
 _CANDIDATES = 64
 
@@ -148,25 +137,6 @@ class ReusablePlan(BaseModel):
         return next((fact for fact in newer if not is_quoted(fact.quote, self.prompts)), None)
 
 
-class RecalledTool(BaseModel):
-    """A built tool; `score`, from `RELATED_FLOOR` to 1.0, is how much of its description the prompt
-    contains."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    version: str
-    purpose: str
-    signature: str
-    score: float
-    trust: Trust
-
-    @property
-    def serves(self) -> bool:
-        """Whether it is likely to be the tool that is wanted, rather than a related one."""
-        return self.score >= TOOL_FLOOR
-
-
 class RecallResult(BaseModel):
     """Runs and tools, each best first; both empty if nothing similar is remembered."""
 
@@ -209,7 +179,7 @@ def recall(
         own = [record for _, record in usable if record.is_own]
         results = track_records(own, now or datetime.now(UTC))
         runs = _best_once([_run(record, score, results) for score, record in usable], scrubbed)
-        tools = _related_tools(turn, scrubbed, scope, runs, near)
+        tools = related_tools(turn, scrubbed, scope, _tools_used(runs), near)
     return RecallResult(
         runs=_within_budget(runs[:max_runs]),
         tools=tuple(tools[:max_tools]),
@@ -219,22 +189,14 @@ def recall(
     )
 
 
-def _candidates(
-    memory: Memory, prompt: str, kind: str, scope: Scope, near: DenseVector | None
-) -> tuple[list[Hit], dict[UUID, float]]:
-    """Records that share words with the prompt or are near it, and their nearness from 0 to 1."""
-    query = Query(prompt, kinds=kind, scope=scope, limit=_CANDIDATES)
-    hits, near_hits = search_both(memory, query, near)
-    return merge_hits(hits, near_hits), scaled({hit.record.id: max(hit.score, 0.0) for hit in near_hits})
-
-
 # --- runs
 
 
 def _similar_runs(
     memory: Memory, prompt: str, scope: Scope, near: DenseVector | None
 ) -> list[tuple[float, Record]]:
-    hits, _ = _candidates(memory, prompt, RUN, scope, near)
+    query = Query(prompt, kinds=RUN, scope=scope, limit=_CANDIDATES)
+    hits = merge_hits(*search_both(memory, query, near))
     records = [record for hit in hits if (record := learnable(hit.record)) is not None]
     texts = [terms(record.text) for record in records]
     compared, wanted = similarity(texts), terms(prompt)
@@ -376,52 +338,6 @@ def _start(run: Record) -> datetime:
 # --- tools
 
 
-def _related_tools(
-    memory: Memory, prompt: str, scope: Scope, runs: Iterable[RecalledRun], near: DenseVector | None
-) -> list[RecalledTool]:
-    used_in_runs = _tools_used(runs)
-    hits, nearness = _candidates(memory, prompt, TOOL, scope, near)
-    found = scaled({hit.record.id: hit.score for hit in hits})
-    # A tool may be recorded for the project or for the user. A name without a record is not a built tool.
-    owners = {scope, Scope(user=scope.user)}
-    missing = [
-        id_ for n in used_in_runs for owner in owners if (id_ := record_id(owner, TOOL, n)) not in found
-    ]
-    known = [hit.record for hit in hits] + (memory.get(missing, scope) if missing else [])
-    records = [record for record in known if _describes_tool(record.data)]
-
-    compared = similarity(_own_terms(record) for record in records)
-    wanted = terms(prompt)
-    ranked: dict[str, tuple[float, RecalledTool]] = {}
-    for record in sorted(records, key=lambda record: record.created):
-        used = used_in_runs.get(record.key, 0.0)
-        score = max(_tool_score(record, wanted, compared), used)
-        if score < RELATED_FLOOR:
-            continue
-        # The search distinguishes tools better than the score, which says whether any of them is good.
-        rank = max(found.get(record.id, 0.0), used) + score / 2 + DENSE * nearness.get(record.id, 0.0)
-        data: Mapping[str, Any] = record.data
-        ranked[record.key] = (
-            rank,
-            RecalledTool(
-                name=record.key,
-                score=score,
-                trust=record.trust,
-                **{field: data[field] for field in _DESCRIBED},
-            ),
-        )
-    tools = [tool for _, tool in sorted(ranked.values(), key=lambda one: (-one[0], one[1].name))]
-    return [tool for number, tool in enumerate(tools) if tool.serves or number < FEW_TOOLS]
-
-
-_DESCRIBED = ("version", "purpose", "signature")
-
-
-def _describes_tool(data: Mapping[str, Any]) -> bool:
-    """Whether the data of a record are a tool's."""
-    return all(isinstance(data.get(field), str) for field in _DESCRIBED)
-
-
 def _tools_used(runs: Iterable[RecalledRun]) -> dict[str, float]:
     """The tools in the plans of completed runs, each with the score of the most similar run."""
     used: dict[str, float] = {}
@@ -433,16 +349,3 @@ def _tools_used(runs: Iterable[RecalledRun]) -> dict[str, float]:
             for name in names if isinstance(names, list) else []:
                 used[str(name)] = max(run.score, used.get(str(name), 0.0))
     return used
-
-
-def _tool_score(record: Record, wanted: frozenset[int], compared: Similarity[int]) -> float:
-    prompts = record.data.get("prompts")
-    earlier = [terms(str(prompt)) for prompt in prompts] if isinstance(prompts, list) else []
-    # Requests that share only common words say nothing, unless they are the same.
-    telling = (words for words in earlier if words == wanted or compared.containment(wanted, words))
-    by_prompts = max((compared.cosine(wanted, words) for words in telling), default=0.0)
-    return max(compared.containment(wanted, _own_terms(record)), by_prompts)
-
-
-def _own_terms(record: Record) -> frozenset[int]:
-    return terms(tool_words(record.key, str(record.data.get("purpose", ""))))

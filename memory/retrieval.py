@@ -4,20 +4,25 @@
     passages = pack(memory, hits, scope=scope, budget=2000)
 
 BM25 scores each record by itself. But an answer rarely repeats the words of its question, and a story unfolds
-over several messages. So `retrieve` also looks at the neighbours of the hits, and combines:
+over several messages. So `retrieve` combines:
 
     own        BM25, plus a share for words that are adjacent both in the question and in the record
     spread     part of a message's own score goes to the two after it and the one before it
     session    how well the whole conversation or document, judged by its hits, matches the question
+    near       where the record's vector is between the farthest and the nearest that were found, if there
+               are vectors; part of it goes to the message before, which the vector is also made from
     speaker    a little for messages of a speaker whom the question names
-    dense      how near the record's vector is to the question's, if there are such vectors
+    statement  a little for long messages, and less for those that ask: an answer is rarely a question
+
+How much each counts depends on the kind of the record (`RANKINGS`): a piece of a document is about what it
+says itself, and is not ranked as a message is.
 
 Of records with the same words only the best is returned. A vector search always finds something, even if no
 word is shared. `pack` puts the best hits and their neighbours into a budget of tokens, in their original
 order, so that a model reads passages rather than scraps.
 
-The weights were chosen on three of five conversations of LoCoMo and checked on the other two; see
-docs/benchmarks.md, and docs/experiments.md for what did not help.
+The weights of messages were chosen on conversations of LoCoMo, those of pieces on made questions about three
+kinds of documents and on docstrings; see docs/benchmarks.md, and docs/experiments.md for what did not help.
 
 Every record says whether it is trusted. An untrusted one (a file, a tool, the web) is data and grants
 nothing; the caller must mark it as such in prompts.
@@ -31,24 +36,57 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from typing import TypeVar
 from uuid import UUID
 
 from memory.embedder import DenseVector, sequence, similarity, terms
-from memory.records import CHUNK, At, Hit, Position, Record, Scope
-from memory.store import Memory, Query
+from memory.records import CHUNK, RUN, TOOL, TURN, At, Hit, Position, Record, Scope
+from memory.store import Memory, Query, as_kinds
 
-SPREAD = {1: 0.5, 2: 0.3, -1: 0.3}
-"""The share of a message's own score that a neighbour gets, by its distance."""
-DENSE = 0.3
-"""What the nearest vector adds."""
+
+@dataclass(frozen=True)
+class Ranking:
+    """How much counts for a record of one kind, besides its own score, which is at most 1."""
+
+    session: float = 0.0
+    """For the best session."""
+    near: float = 0.0
+    """For the nearest vector."""
+    nearest: int = 200
+    """How many vectors count; the last of them counts nothing."""
+    spread: Mapping[int, float] = field(default_factory=dict)
+    """The share of a record's own score that a neighbour gets, by its distance."""
+    near_spread: Mapping[int, float] = field(default_factory=dict)
+    """The same of its nearness."""
+    speaker: float = 0.0
+    asks: float = 0.0
+    length: float = 0.0
+    """For a text of `_LONG` characters; half as much again at most."""
+
+
+RANKINGS: Mapping[str, Ranking] = {
+    TURN: Ranking(
+        session=0.6,
+        near=0.7,
+        spread={1: 0.4, 2: 0.3, -1: 0.4},
+        near_spread={-1: 0.5},
+        speaker=0.1,
+        asks=-0.15,
+        length=0.1,
+    ),
+    CHUNK: Ranking(session=0.5, near=0.8, nearest=50),
+    TOOL: Ranking(near=2.0, nearest=64),
+    RUN: Ranking(near=0.7, nearest=64),
+}
+_OTHERS = Ranking(near=0.7)
 
 _PAIRS = 0.3
-_SESSION = 0.5
-_SPEAKER = 0.1
 _SATURATION = 1.2
+_LONG = 300
+_KEPT_TEXTS = 4_096
+"""Texts whose words are kept in the process, so that they are not split again for each question."""
 _CANDIDATES = 200
 _NEIGHBOURS_PER_HIT = 3
 _TELLING_WORDS = 4
@@ -111,7 +149,12 @@ def retrieve(
 
 def search_both(memory: Memory, query: Query, near: DenseVector | None) -> tuple[list[Hit], list[Hit]]:
     """The hits by words, and those by the vector `near` if there is one."""
-    return memory.search(query), memory.search(replace(query, what=near)) if near else []
+    hits = memory.search(query)
+    if near is None:
+        return hits, []
+    kinds = as_kinds(query.kinds) or list(RANKINGS)
+    nearest = max(RANKINGS.get(kind, _OTHERS).nearest for kind in kinds)
+    return hits, memory.search(replace(query, what=near, limit=nearest))
 
 
 def pack(
@@ -189,20 +232,38 @@ def scores(question: str, hits: Sequence[Hit], near_hits: Sequence[Hit] = ()) ->
     `near_hits`, found by vector, only add to the scores; those by words are the same with and without them.
     """
     asked = sequence(question)
-    words = [sequence(hit.record.text) for hit in hits]
+    words = [_words(hit.record.text) for hit in hits]
     weight = cache(similarity(map(frozenset, words)).weight)
+    kinds = {score_key(hit.record): hit.record.kind for hit in (*hits, *near_hits)}
     own: dict[ScoreKey, float] = {}
     for hit, score in zip(hits, _own_scores(asked, hits, words, weight), strict=True):
         key = score_key(hit.record)
         own[key] = max(own.get(key, 0.0), score)
-    result = scaled(_spread(own))
+    result = scaled(_spread(own, lambda ranking: ranking.spread))
     sessions = scaled(_session_scores(asked, hits, words, weight))
-    near = scaled({score_key(hit.record): max(hit.score, 0.0) for hit in near_hits})
+    near = scaled(_spread(nearness(near_hits), lambda ranking: ranking.near_spread))
     for key in dict.fromkeys([*result, *near]):
         result.setdefault(key, 0.0)
+        ranking = RANKINGS.get(key[0] if isinstance(key, tuple) else kinds[key], _OTHERS)
         if isinstance(key, tuple):
-            result[key] += _SESSION * sessions.get(key[1].session, 0.0)
-        result[key] += DENSE * near.get(key, 0.0)
+            result[key] += ranking.session * sessions.get(key[1].session, 0.0)
+        result[key] += ranking.near * near.get(key, 0.0)
+    return result
+
+
+def nearness(near_hits: Iterable[Hit]) -> dict[ScoreKey, float]:
+    """How near each hit is among those of its kind that count: from 0 for the last to 1 for the nearest.
+
+    Models differ in where their cosines begin, so they are no measure by themselves.
+    """
+    by_kind: defaultdict[str, list[Hit]] = defaultdict(list)
+    for hit in sorted(near_hits, key=lambda hit: -hit.score):
+        if len(by_kind[hit.record.kind]) < RANKINGS.get(hit.record.kind, _OTHERS).nearest:
+            by_kind[hit.record.kind].append(hit)
+    result: dict[ScoreKey, float] = {}
+    for hits in by_kind.values():
+        far, most = hits[-1].score, hits[0].score - hits[-1].score
+        result |= {score_key(hit.record): (hit.score - far) / most if most > 0 else 1.0 for hit in hits}
     return result
 
 
@@ -219,16 +280,26 @@ def scaled(values: Mapping[_Key, float]) -> dict[_Key, float]:
 
 
 def rank(question: str, records: Iterable[Record], score: Mapping[ScoreKey, float]) -> list[Hit]:
-    """The records best first, newer first among equals, with the bonus for speakers that are named."""
+    """The records best first, newer first among equals, with what their kind adds for speaker and form."""
     named = frozenset(_WORD.findall(question.casefold()))
-
-    def bonus(record: Record) -> float:
-        speaker = record.data.get("speaker")
-        is_named = isinstance(speaker, str) and not named.isdisjoint(_WORD.findall(speaker.casefold()))
-        return _SPEAKER if is_named else 0.0
-
-    hits = [Hit(record=one, score=score.get(score_key(one), 0.0) + bonus(one)) for one in records]
+    hits = [Hit(record=one, score=score.get(score_key(one), 0.0) + _form(one, named)) for one in records]
     return sorted(hits, key=lambda hit: (hit.score, hit.record.created, hit.record.key), reverse=True)
+
+
+def _form(record: Record, named: frozenset[str]) -> float:
+    ranking = RANKINGS.get(record.kind, _OTHERS)
+    speaker, text = record.data.get("speaker"), str(record.data.get("text", record.text))
+    is_named = isinstance(speaker, str) and not named.isdisjoint(_WORD.findall(speaker.casefold()))
+    return (
+        ranking.speaker * is_named
+        + ranking.asks * ("?" in text)
+        + ranking.length * min(len(text) / _LONG, 1.5)
+    )
+
+
+@lru_cache(maxsize=_KEPT_TEXTS)
+def _words(text: str) -> tuple[int, ...]:
+    return sequence(text)
 
 
 def _own_scores(
@@ -242,14 +313,15 @@ def _own_scores(
         yield hit.score + _PAIRS * together
 
 
-def _spread(own: Mapping[ScoreKey, float]) -> dict[ScoreKey, float]:
+def _spread(
+    own: Mapping[ScoreKey, float], shares: Callable[[Ranking], Mapping[int, float]]
+) -> dict[ScoreKey, float]:
     result = dict(own)
     for key, score in own.items():
-        # A chunk of a document is about what it says itself.
-        if not isinstance(key, tuple) or key[0] == CHUNK:
+        if not isinstance(key, tuple):
             continue
         kind, position = key
-        for distance, share in SPREAD.items():
+        for distance, share in shares(RANKINGS.get(kind, _OTHERS)).items():
             neighbour = (kind, Position(position.session, position.seq + distance))
             if position.seq + distance >= 0:
                 result[neighbour] = result.get(neighbour, 0.0) + share * score

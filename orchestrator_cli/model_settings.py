@@ -5,7 +5,11 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from memory.small_model import SMALL_MODEL, has_small_model
+
 RoleName = Literal["planner", "agent", "toolsmith", "reviser", "judge", "answer"]
+DENSE_OFF = "off"
+"""As `memory.dense`: no embedding model."""
 ROLES: tuple[RoleName, ...] = get_args(RoleName)
 
 
@@ -66,4 +70,17 @@ class MemorySettings(BaseModel):
     api_key: str | None = None
     dense: ModelId | None = None
     """An embedding model by LiteLLM's name, such as `ollama/nomic-embed-text`. It is sent what is
-    remembered and searched for. Without one, memory is searched by words alone."""
+    remembered and searched for. `off` has memory searched by words alone. By default the small model of
+    the extra `meaning`, if that is installed; it works here and sends nothing."""
+
+    @property
+    def dense_model(self) -> str | None:
+        """The embedding model to use; None for none."""
+        if self.dense is None:
+            return SMALL_MODEL if has_small_model() else None
+        return None if self.dense == DENSE_OFF else self.dense
+
+    @property
+    def provider_dense(self) -> str | None:
+        """The embedding model if a provider has to be asked for its vectors."""
+        return None if self.dense_model == SMALL_MODEL else self.dense_model

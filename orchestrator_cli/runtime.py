@@ -270,7 +270,7 @@ def _open_models(
     goes_on: str,
 ) -> ModelChain:
     named = [*chosen.alternatives, *(role.model for role in chosen.roles.values() if role.model)]
-    dense = [settings.memory.dense] if settings.memory.dense else []
+    dense = [name] if (name := settings.memory.provider_dense) else []
     emit, used = record.stream.emit, record.stream.state.usage
     models = source.open(settings, chosen.names, [*named, *dense], cancellation, emit, used=used, run=goes_on)
     return ModelChain(RedactedModel(models.model, record.masks), models.meter)
@@ -328,7 +328,10 @@ def _open_services(
                 cancellation=cancellation,
             )
             closing.callback(servers.close)
-    memory = RunMemory(store, dense, library, masks, stream.emit, workspace_scope(workspace.root))
+    knowledge = KnowledgeReader(settings, notice, dense)
+    memory = RunMemory(
+        store, dense, library, masks, stream.emit, workspace_scope(workspace.root), knowledge.embed
+    )
     registry = ToolRegistry(
         library,
         network=settings.network,
@@ -341,7 +344,7 @@ def _open_services(
         recall=memory.tools_like,
         run=stream.run,
         servers=servers,
-        knowledge=KnowledgeReader(settings, notice, dense),
+        knowledge=knowledge,
         skills=skills,
         search=WebSearch(service) if (service := settings.search or search_provider()) else None,
     )

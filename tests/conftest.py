@@ -24,6 +24,9 @@ LONGEST = ("test_killed.py", "test_workspace_kill.py")
 # Commands that tests start in ways of their own have no resident either; see `--resident`.
 os.environ["ORCH_RESIDENT"] = "never"
 
+# Loading the small embedding model takes a second of each process; tests that are about it set it.
+os.environ["ORCH_MEMORY__DENSE"] = "off"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

@@ -239,11 +239,16 @@ class KnowledgeBase:
             memory.add([_document_record(document, counts[document.ref], scope) for document in documents])
         return written + len(changed), len(gone)
 
-    def embed(self, on_progress: Callable[[int, int], None] | None = None) -> FillResult:
-        """Make the missing dense vectors; `on_progress` receives how many are done and how many there are."""
+    def embed(
+        self, on_progress: Callable[[int, int], None] | None = None, *, limit: int | None = None
+    ) -> FillResult:
+        """Make the missing dense vectors, of at most `limit` chunks.
+
+        `on_progress` receives how many are done and how many there are.
+        """
         if self._dense is None:
             return FillResult()
-        return fill_vectors(self._store, self._dense, self.scope, on_progress=on_progress)
+        return fill_vectors(self._store, self._dense, self.scope, limit=limit, on_progress=on_progress)
 
     def remove(self, documents: Iterable[StoredDocument], sources: Iterable[KnowledgeSource] = ()) -> int:
         """Delete documents with all their chunks, and sources; returns how many chunks there were."""

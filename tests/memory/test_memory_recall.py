@@ -9,7 +9,7 @@ import pytest
 from pydantic import JsonValue
 
 from memory import MemoryStore, Record, Scope, open_store, recall, run_record, tool_record
-from memory.recall import FEW_TOOLS
+from memory.related_tools import FEW_TOOLS
 
 ME = Scope()
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

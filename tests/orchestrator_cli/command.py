@@ -141,6 +141,7 @@ class Orch:
     def _prepared(self, way: Warm | Residents, env: Mapping[str, str]) -> dict[str, str]:
         base = {
             "PATH": os.environ["PATH"],
+            "ORCH_MEMORY__DENSE": "off",
             "HOME": str(self.home),
             "LC_ALL": "C.UTF-8",
             "ORCH_HOME": str(self.home),

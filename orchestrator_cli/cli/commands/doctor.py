@@ -171,7 +171,7 @@ def _models(settings: Settings) -> str:
     if any(settings.model_for(role) is None for role in names):
         found = find_model()
         lines.append(f"{found.model}: {found.why}")
-    others = (*settings.fallbacks, *settings.models.agent_alternatives, settings.memory.dense or "")
+    others = (*settings.fallbacks, *settings.models.agent_alternatives, settings.memory.provider_dense or "")
     roles = [role.model or "" for role in load_roles(settings.home).values()]
     today, listed = datetime.now(UTC).date(), read_list()
     for name in dict.fromkeys([*names.values(), *others, *roles]):
@@ -224,7 +224,7 @@ def _passed_over(settings: Settings, backend: Backend) -> Iterator[str]:
 
 def _memory(settings: Settings) -> str:
     said: list[str] = []
-    store, dense = open_memory(settings, said.append), settings.memory.dense
+    store, dense = open_memory(settings, said.append), settings.memory.dense_model
     try:
         runs, tools = store.count("run", Scope()), store.count("tool", Scope())
         without = count_missing(store, dense, Scope()) if dense else 0

