@@ -48,8 +48,7 @@ def remember_given() -> None:
 
 def for_another_orch() -> dict[str, str]:
     """The environment of an `orch` that this one starts: what the user set, so one resident runs both."""
-    marks = {name: os.environ[name] for name in (_WITHIN, HOOKED) if name in os.environ}
-    return {**(_given or os.environ), **marks}
+    return dict(_given or os.environ)
 
 
 def take_from_libraries(is_taken: Callable[[str], bool]) -> None:
@@ -140,14 +139,12 @@ def is_from_a_hook() -> bool:
 
 
 _WITHIN = "ORCH_WITHIN"
+_DEPLOYED = "ORCH_DEPLOYED_RUN"
 
 
 def is_within_a_run() -> bool:
     """Whether a run of another process has started this one."""
     return os.environ.get(_WITHIN) not in (None, str(os.getpid()))
-
-
-_DEPLOYED = "ORCH_DEPLOYED_RUN"
 
 
 def name_deployed_run(run: str) -> None:
