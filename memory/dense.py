@@ -65,8 +65,10 @@ class Dense:
         warn: Callable[[str], None] = _LOG.warning,
         *,
         floors: Floors | None = None,
+        is_ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self.model = model
+        self.is_ready = is_ready
         self.floors = floors
         self.name = vector_name(model)
         self._embed = embed

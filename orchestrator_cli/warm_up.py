@@ -1,18 +1,15 @@
 """What takes seconds at the start of a run (LiteLLM, Prefect, its server), beside the first model call.
 
 The server starts in a process of its own. The imports are made one after the other in a thread, LiteLLM
-first, because the planner's request waits for it. One that fails ends the run. The small embedding model
-is loaded last.
+first, because the planner's request waits for it. One that fails ends the run.
 """
 
 import gc
 import importlib
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
-from memory.records import EmbeddingFailed
-from memory.small_model import SMALL_MODEL, small_model
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.engine import server
 from orchestrator_cli.engine.connection import PrefectConnection
@@ -53,8 +50,7 @@ def start_engine(
         connection.open_or_do_without()
     set_variables()
     imported = threading.Event()
-    is_small = source.is_live and settings.memory.dense_model == SMALL_MODEL
-    run_beside(_import, source.prepare, wanted, imported, cancellation.cancel, is_small)
+    run_beside(_import, source.prepare, wanted, imported, cancellation.cancel)
     if connection is None:
         return None
     threads = THREADS * settings.max_parallel + 1
@@ -68,7 +64,6 @@ def _import(
     wanted: bool,
     imported: threading.Event,
     cancel: Callable[[Exception], None],
-    is_small: bool,
 ) -> None:
     # Looking for garbage again and again is a quarter of the time of these imports, and finds none.
     gc.disable()
@@ -88,7 +83,3 @@ def _import(
     finally:
         gc.enable()
         imported.set()
-    if is_small:
-        # Needed at the end of the run, or by a search on the way; a failure is reported there.
-        with suppress(EmbeddingFailed):
-            small_model().load()

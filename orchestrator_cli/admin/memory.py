@@ -28,6 +28,7 @@ from memory.profile import FADED, FactChanges, learn, strength
 from memory.records import TOOL, USAGE
 from memory.residue import Residue, find_residue
 from memory.retrieval import retrieve
+from memory.small_model import SMALL_MODEL
 from memory.transfer import (
     ImportResult,
     MigrationResult,
@@ -42,7 +43,7 @@ from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
 from orchestrator_cli.journal.hash_chain import log_bytes
 from orchestrator_cli.recall.named_files import read_named
 from orchestrator_cli.recall.rebuild import Rebuilt, rebuild
-from orchestrator_cli.recall.run_memory import open_dense, open_memory
+from orchestrator_cli.recall.run_memory import EMBEDDED_AT_ONCE, open_dense, open_memory
 from orchestrator_cli.recall.sessions import workspace_scope
 from orchestrator_cli.recall.written_files import write_named
 from orchestrator_cli.runs.find import recent
@@ -152,6 +153,9 @@ class MemoryAdmin:
         _check_kinds(kinds)
         wanted, dense = scrub(text), open_dense(self._settings, self._warn)
         with self._open() as store:
+            if dense is not None and dense.model == SMALL_MODEL:
+                # It costs nothing but the moment that the question needs it anyway.
+                fill_vectors(store, dense, Scope(), limit=EMBEDDED_AT_ONCE)
             near = query_vector(store, dense, wanted)
             hits = retrieve(
                 store, wanted, kinds=kinds, scope=self._scope, limit=_OVERFETCH * limit, near=near

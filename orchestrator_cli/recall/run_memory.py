@@ -45,7 +45,7 @@ from memory.sessions import save_exchange
 from memory.small_model import FLOORS, SMALL_MODEL, small_model
 from memory.templates import Template, plan_fingerprint, template_of
 from orchestrator_cli import events
-from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import ConfigError, LimitReached, OrchError, ProviderError
 from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.journal.redaction import Redactor
@@ -172,11 +172,8 @@ class RunMemory:
             return RecallResult()
 
     def _near_if_ready(self, asked: str) -> DenseVector | None:
-        """The prompt as a vector; None while the small model is loaded beside the planner's call.
-
-        That call does not wait for it: in a first run of a process, a planner sees what words find.
-        """
-        if self.dense is not None and self.dense.model == SMALL_MODEL and not small_model().is_loaded:
+        """The text as a vector; None if the small model is not loaded: no run waits for it."""
+        if self.dense is None or not self.dense.is_ready():
             return None
         return asked_near(self.store, self.dense, asked)
 
@@ -184,7 +181,7 @@ class RunMemory:
         """The names of tools that memory holds for similar to a need."""
         try:
             wanted = f"{need.name.replace('_', ' ')}. {need.purpose}"
-            near = asked_near(self.store, self.dense, wanted)
+            near = self._near_if_ready(wanted)
             found = recall(self.store, wanted, scope=Scope(), near=near)
         except MemoryFault as exc:
             self._notice(f"Similar tools could not be recalled: {exc}")
@@ -246,7 +243,7 @@ class RunMemory:
 
     def _embed(self) -> None:
         """Make the vectors that are missing, if the user wants any; nothing waits for them."""
-        if self.dense is None:
+        if self.dense is None or not self.dense.is_ready():
             return
         # What can be done later does not change how a run ends.
         with contextlib.suppress(OrchError, KeyboardInterrupt):
@@ -372,6 +369,17 @@ def _tool_record(memory: Memory, tool: BuiltTool, prompt: str) -> Record:
 LATER = "Records without a vector are found by their words; make the vectors with: orch memory embed"
 
 
+def load_beside(settings: Settings) -> None:
+    """Load the small model in a thread, if it is used and not loaded: for the prompts after this one."""
+    if settings.memory.dense_model == SMALL_MODEL and not small_model().is_loaded:
+        run_beside(_load)
+
+
+def _load() -> None:
+    with contextlib.suppress(EmbeddingFailed):  # who uses it is told
+        small_model().load()
+
+
 def open_dense(
     settings: Settings,
     warn: Callable[[str], None],
@@ -389,7 +397,8 @@ def open_dense(
     if name is None:
         return None
     if name == SMALL_MODEL:
-        return Dense(name, small_model(), warn, floors=FLOORS)
+        small = small_model()
+        return Dense(name, small, warn, floors=FLOORS, is_ready=lambda: small.is_loaded)
     embedding = EmbeddingModel(name, cancellation or Cancellation(), meter, keys=own_keys(settings))
 
     def embed(texts: Sequence[str]) -> Sequence[Sequence[float]]:

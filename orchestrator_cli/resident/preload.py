@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import importlib
+import os
 from pathlib import Path
 
 OF_LIBRARIES = (
@@ -26,11 +27,15 @@ def preload(url: str, home: Path) -> None:
 
     `url`, `home`: of the Prefect server that Prefect's settings are for until a fork takes its own.
     """
+    from memory.records import EmbeddingFailed
+    from memory.small_model import has_small_model, small_model
     from orchestrator_cli import prompts
     from orchestrator_cli.engine.server import configure_client, import_prefect
     from orchestrator_cli.models.library import prepare, rehearse
 
     gc.disable()
+    # numpy would start a thread for each processor. A worker has its client's environment.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     configure_client(url, home)
     prepare()
     rehearse()
@@ -41,5 +46,8 @@ def preload(url: str, home: Path) -> None:
     for name in OURS:
         importlib.import_module(name)
     prompts.compile_all()
+    if has_small_model():
+        with contextlib.suppress(EmbeddingFailed):  # who uses it is told
+            small_model().load()
     gc.collect()
     gc.freeze()  # or each fork would copy what was imported, by looking through it for garbage

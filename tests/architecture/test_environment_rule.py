@@ -29,6 +29,7 @@ EXCEPTIONS = {
     ("orchestrator_cli/resident/address.py", "key"): "tells what libraries have read at their import",
     ("orchestrator_cli/resident/client.py", "_order"): "hands it over to a worker",
     ("orchestrator_cli/resident/worker.py", "_take_over"): "takes it over from a client",
+    ("orchestrator_cli/resident/preload.py", "preload"): "sets what numpy reads at its import",
     ("orchestrator_cli/engine/user_flow.py", "run"): "reads what configure_client has set for the process",
 }
 

@@ -239,6 +239,10 @@ def test_nothing_grows_in_a_resident(warmed: Warmed) -> None:
     until(lambda: grown() == before, 10)
 
 
+def test_a_resident_has_one_thread(warmed: Warmed) -> None:
+    assert len([*Path(f"/proc/{warmed.pid}/task").iterdir()]) == 1
+
+
 def test_another_environment_at_import_is_another_resident(warmed: Warmed) -> None:
     keys = {
         subprocess.run(

@@ -32,7 +32,7 @@ from orchestrator_cli.plan import Catalogue, Plan
 from orchestrator_cli.planning.plan_text import edited_text, plan_text, read_plan_text
 from orchestrator_cli.planning.structured_output import Unusable
 from orchestrator_cli.recall.attachments import find_files
-from orchestrator_cli.recall.run_memory import open_memory
+from orchestrator_cli.recall.run_memory import load_beside, open_memory
 from orchestrator_cli.recall.sessions import exchange_of
 from orchestrator_cli.runs.feedback import Vote, give_feedback
 from orchestrator_cli.runs.find import find_run, recent
@@ -165,6 +165,7 @@ class ReplSession:
         if late := self._latest.state.unread:
             self._say("note  The run had ended when you said that; it is your next prompt, if you like.")
         self._left = "\n".join(filter(None, (*late, unfinished())))
+        load_beside(self._settings)
         self._chat.add(exchange, result.usage)
         own = self._settings.home / "runs" / result.run / "journal.jsonl"
         self._seen[own] = self._runs.sizes[own]
