@@ -17,7 +17,6 @@ from orchestrator_cli.execution.tool_registry import tool_to_build
 from orchestrator_cli.journal.journal import EventView
 from orchestrator_cli.models.sources import LiveModels, ModelSource
 from orchestrator_cli.orchestrator import (
-    NO_OPTIONS,
     RunResult,
     build_one,
     resume_run,
@@ -31,7 +30,7 @@ from orchestrator_cli.runs.find import PastRun, check_is_same
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
-from orchestrator_cli.values import PromptOptions
+from orchestrator_cli.values import NO_OPTIONS, PromptOptions
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.envelope import Envelope, envelope_of
 from orchestrator_cli.views.filelog import FileLog
