@@ -10,6 +10,7 @@ from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.cli.chat.session import ChatSession
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
 from orchestrator_cli.cli.options import Output
+from orchestrator_cli.cli.pictures import draw_images
 from orchestrator_cli.errors import ApprovalNeeded, Interrupted, OrchError, RunFailed, UsageError
 from orchestrator_cli.events import Event, RunFinished
 from orchestrator_cli.execution.run import Run
@@ -181,6 +182,7 @@ class ForegroundRun:
                 self.console.print_envelope(envelope.result(error))
         if not (output.as_json or output.stream_json):
             self.console.print_answer(result.answer, is_data=result.is_data)
+            draw_images(self.console, self.settings)
         if error is not None:
             raise error
 
