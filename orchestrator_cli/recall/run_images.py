@@ -14,6 +14,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +24,12 @@ from orchestrator_cli.recall.converter import Converter
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.tools.files import read_beginning
 from orchestrator_cli.values import FileChange
+from toolsmith.sandbox import Limits
 
 WIDTH, HEIGHT = 640, 480
 """Pixels of an image that is shown, at most."""
+LIMITS = Limits(wall_s=10.0, memory_mb=1024, processes=8, disk_mb=64)
+"""A person waits for what a model made."""
 ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp")
 
 
@@ -40,19 +44,16 @@ class SmallImage(NamedTuple):
 def small_images(
     root: Path, changes: Iterable[FileChange], settings: Settings, most: int
 ) -> Iterator[SmallImage]:
-    """The first images among the files of a run. What cannot be read or converted is left out."""
+    """Of the first so many images among the files of a run, those that can be read and converted."""
     named = (one for one in changes if one.after_sha256 and one.path.lower().endswith(ENDINGS))
-    with Converter(settings) as convert:
-        for change in named:
-            if most <= 0:
-                return
+    with Converter(settings, LIMITS) as convert:
+        for change in islice(named, most):
             with suppress(OSError, ValueError, UnreadableDocument):
                 data = read_beginning(root, change.path, MAX_BYTES + 1)
                 is_same = hashlib.sha256(data).hexdigest() == change.after_sha256
                 if is_same and image_form(data):
                     width, height, pixels = _pixels(convert.pixels(data, WIDTH, HEIGHT))
                     yield SmallImage(change.path, _png(width, height, pixels), width)
-                    most -= 1
 
 
 def _pixels(row: object) -> tuple[int, int, bytes]:

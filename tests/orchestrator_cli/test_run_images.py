@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from collections.abc import Callable
 
 import pytest
 from attached_files import SEEING, image
@@ -83,11 +84,21 @@ def test_what_is_no_longer_as_the_run_left_it_is_not_drawn(drew: Orch) -> None:
     assert drawn(drew.at_terminal("attach", "last", typed="", **KITTY).out) == []
 
 
-def test_keys_that_are_typed_meanwhile_are_kept(orch: Orch, endpoint: Endpoint) -> None:
-    endpoint.reply = Cast(planner=[plan(coder("draw"))], agents={"Do draw": [code(DRAW)]})
+def of_kitty(sent: bytes) -> bytes:
+    """What kitty sends back: its attributes, and whether it could draw unless it is to be quiet."""
+    drew = re.findall(rb"\x1b_G(?![^;\x1b]*q=2)[^\x1b]*\x1b", sent)
+    return b"\x1b[?62;c" * sent.count(b"\x1b[c") + b"\x1b_Gi=1;OK\x1b\\" * len(drew)
+
+
+@pytest.mark.parametrize("answers", [of_kitty, lambda _: b""])
+def test_keys_that_are_typed_meanwhile_are_kept(
+    orch: Orch, endpoint: Endpoint, answers: Callable[[bytes], bytes]
+) -> None:
+    many = DRAW.replace("made.save", 'for n in range(6): made.save(f"{n}.png")\nmade.save')
+    endpoint.reply = Cast(planner=[plan(coder("draw"))], agents={"Do draw": [code(many)]})
     env = {**KITTY, "PROMPT_TOOLKIT_NO_CPR": "1", "ORCH_APPROVE": "[]"}
-    done = orch.at_terminal(typed="Draw\rexit\r", **env)
-    assert (done.code, len(drawn(done.out))) == (0, 1)
+    done = orch.at_terminal(typed="Draw\rexit\r", answers=answers, **env)
+    assert (done.code, len(drawn(done.out))) == (0, 4)
 
 
 def test_the_page_has_images_of_prompt_and_run(orch: Orch, endpoint: Endpoint) -> None:
