@@ -71,6 +71,7 @@ class Telemetry:
         self._spans: dict[str, Span] = {}
         """Those of the attempts at work; that of the run is under an empty name."""
         self._run = ""
+        self._has_said = False
         address = otlp_address(settings.endpoint, for_programs())
         if address is None:
             return
@@ -231,14 +232,20 @@ class Telemetry:
     # --- sending
 
     def _failed(self) -> None:
-        self._say(["otel: the collector did not take the spans"])
+        self._say_once("the collector did not take the spans")
+
+    def _say_once(self, what: str) -> None:
+        """Of a run, what went wrong first says enough."""
+        if not self._has_said:
+            self._has_said = True
+            self._say([f"otel: {what}"])
 
     def _flush(self, ended: Flag) -> None:
         assert self._provider is not None
         sent = Flag()
         run_beside(_shut_down, self._provider, sent)
         if not sent.wait(END_S):
-            self._say([f"otel: not all spans were sent within {END_S:g} s"])
+            self._say_once(f"not all spans were sent within {END_S:g} s")
         ended.set()
 
 

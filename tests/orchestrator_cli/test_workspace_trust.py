@@ -265,9 +265,9 @@ ADDRESS = "'huggingface/http://evil.example/v1'"
 )
 def test_a_model_that_is_an_address(orch: Orch, endpoint: Endpoint, text: str) -> None:
     (orch.workspace / "orch.toml").write_text(text)
-    check(orch, endpoint, FOLDERS[OTHERS["address"]])
+    check(orch, endpoint, FOLDERS[OTHERS["address"]], ORCH_MEMORY__DENSE="")
     (orch.workspace / "orch.toml").rename(orch.home / "orch.toml")
-    assert orch("ask", "Hello?").code == 3
+    assert orch("ask", "Hello?", ORCH_MEMORY__DENSE="").code == 3
 
 
 def test_a_flag_or_a_role_cannot_name_an_address_either(orch: Orch, endpoint: Endpoint) -> None:
