@@ -117,6 +117,8 @@ class _Reading:
     def _files(self, place: str, own: str, data: bytes, form: str) -> list[_InnerFile]:
         """The files within a file that may be read. They stay below it."""
         files, unread = self._convert.files(data, form, self._files_left, self._bytes_left)
+        self._files_left -= len(files)
+        self._bytes_left -= sum(len(content) for _, content in files)
         kept = list[_InnerFile]()
         for called, content in files:
             # The parts of an e-mail are in no folders, whatever their names say.
@@ -125,8 +127,6 @@ class _Reading:
             if why := _strays(name) or self._why_refused(own, parts):
                 unread.append(f"{name} ({why})")
                 continue
-            self._files_left -= 1
-            self._bytes_left -= len(content)
             kept.append(_InnerFile(name, "/".join(parts), content))
         self.unread += [_joined(place, why) for why in unread]
         names = self._free(place, [file.name for file in kept])

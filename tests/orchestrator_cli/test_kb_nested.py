@@ -125,6 +125,13 @@ def test_number_size_and_depth_are_bounded(convert: Converter) -> None:
     assert (len(files), len(unread)) == (4, 5)
 
 
+def test_files_that_are_refused_count(convert: Converter) -> None:
+    keys = archive_of([("id_rsa", b"KEY")] * nested.MAX_FILES)
+    data = packed({"keys.zip": keys, "z.zip": packed({"a.md": "# A"})})
+    found = read_file("bees.zip", data, convert, refused=lambda place: "no" if "id_rsa" in place else "")
+    assert "z.zip/a.md" not in texts(found)
+
+
 @pytest.mark.parametrize("data", [b"PK\3\4 nothing", packed({})])
 def test_an_archive_with_nothing_to_read_says_so(convert: Converter, data: bytes) -> None:
     with pytest.raises(UnreadableDocument):
