@@ -1,52 +1,73 @@
 """Takes files out of ZIP files and e-mails. This source file is sent to the sandbox and runs there.
 
     list_files("/workspace/document", "zip", 100, 2**20)    # those that fit into the bounds, and the others
-    read_file("/workspace/document", "zip", 3, 0)           # a piece of the file that has number 3
+    read_on()                                               # what is in them, as long as there is `more`
 
-Nothing is unpacked to a disk. A ZIP file may be a bomb: sizes are bounded before a byte is unpacked, and no
-more than the size that a file is said to have is unpacked of it. The module imports nothing of ours.
+A file is parsed once, when it is listed. Nothing is unpacked to a disk. A ZIP file may be a bomb: sizes are
+bounded before a byte is unpacked, and no more than the size that a file is said to have is unpacked of it.
+The module imports nothing of ours.
 
-What is not covered: names that lead out, which the host checks because documents are cited by them.
+What is not covered: names that lead out or are protected, which the host checks: it is given every name as
+the file has it.
 """
 
 import base64
+import io
 import mimetypes
 import stat
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
+
+MAX_ENTRIES = 100_000
+"""Of the list of a file, with folders and hidden files. One that has more is not read."""
 
 MAX_RATIO = 200
-"""A file that is packed better than this is taken for a bomb, if it is large."""
+"""What is packed better than this is taken for a bomb, if it is large: one file, or all of them together."""
 LARGE = 2**20
 MAX_NAME = 250
 MAX_NAMED = 1_000
 """Files that are not read, and are named; the others are counted."""
-PIECE = 4 * 2**20
-"""Bytes of one reply, which must fit into a message of the sandbox."""
+REPLY = 4 * 2**20
+"""Bytes of one reply, which must fit into a message of the sandbox with one more piece."""
+PIECE = 2**20
+
+_TOO_LONG = f"it lists more than {MAX_ENTRIES:,} files"
+_BOMB = f"packed to less than 1/{MAX_RATIO} of its size, as bombs are"
 
 
 class InnerFile(NamedTuple):
     """A file within the file."""
 
     name: str
+    """As the file has it, with `/` between folders."""
     size: int
+    open: Callable[[], IO[bytes]]
     fault: str = ""
     """Why it is not read; empty if it is."""
+
+
+_rest: Iterator[tuple[int, bytes, str]] = iter(())
+"""The pieces of the files that were listed last."""
 
 
 def list_files(path: str, form: str, most_files: int, most_bytes: int) -> dict[str, Any]:
     """Return `files`: number, name and size of each. `unread` names those that are not read, and why.
 
-    Hidden files are left out. Raises what the libraries raise.
+    Hidden files are left out. Raises what the libraries raise, and `ValueError` with a plain reason.
     """
-    files, unread, size = list[list[Any]](), list[str](), 0
+    global _rest  # noqa: PLW0603  (the state of one reader in a process of its own)
+    found, unread, size, whole = dict[int, InnerFile](), list[str](), 0, 0
     for number, entry in enumerate(_LISTS[form](path)):
-        fault = entry.fault
-        if entry.name.endswith("/") or (form == "zip" and _is_hidden(entry.name)):
+        if number >= MAX_ENTRIES:
+            raise ValueError(_TOO_LONG)
+        if entry.name.endswith("/") or _is_hidden(entry.name):
             continue
-        if not fault and len(files) >= most_files:
+        fault = entry.fault
+        whole += 0 if fault else entry.size
+        if not fault and len(found) >= most_files:
             fault = "there are too many files"
         if not fault and size + entry.size > most_bytes:
             fault = "it and the files before it are too large"
@@ -55,26 +76,54 @@ def list_files(path: str, form: str, most_files: int, most_bytes: int) -> dict[s
         if fault:
             unread.append(f"{entry.name[:MAX_NAME]} ({fault})")
         else:
-            files.append([number, entry.name, entry.size])
+            found[number] = entry
             size += entry.size
+    if form == "zip" and whole > max(LARGE, MAX_RATIO * Path(path).stat().st_size):
+        raise ValueError(f"it is {_BOMB}")
+    _rest = (piece for number, entry in found.items() for piece in _pieces(number, entry))
     more = [f"{len(unread) - MAX_NAMED:,} more"] if len(unread) > MAX_NAMED else []
+    files = [[number, entry.name, entry.size] for number, entry in found.items()]
     return {"files": files, "unread": unread[:MAX_NAMED] + more}
 
 
-def read_file(path: str, form: str, number: int, start: int) -> dict[str, Any]:
-    """Return at most `PIECE` bytes of a file from `start` on, as `data` (base64)."""
-    return {"data": base64.b64encode(_READERS[form](path, number, start)).decode()}
+def read_on() -> dict[str, Any]:
+    """Return the next `pieces` of the files that were listed, and `more`: whether others may be left.
+
+    Each has the number of its file, its bytes (base64), and why no more of the file can be read, which is
+    empty if it can.
+    """
+    pieces, size = list[list[Any]](), 0
+    for number, data, fault in _rest:
+        pieces.append([number, base64.b64encode(data).decode(), fault])
+        size += len(data)
+        if size >= REPLY:
+            break
+    return {"pieces": pieces, "more": size >= REPLY}
+
+
+def _pieces(number: int, entry: InnerFile) -> Iterator[tuple[int, bytes, str]]:
+    try:
+        with entry.open() as file:
+            left = entry.size
+            while left > 0 and (data := file.read(min(left, PIECE))):
+                left -= len(data)
+                yield number, data, ""
+    except Exception as exc:  # the others may be sound
+        yield number, b"", f"{type(exc).__name__}: {exc}"[:MAX_NAME]
 
 
 # --- ZIP
 
 
 def _zip_entries(path: str) -> Iterator[InnerFile]:
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            # The library ends a name at its first NUL.
-            name = info.filename.replace("\\", "/")
-            yield InnerFile(name, info.file_size, _zip_fault(info))
+    # Each entry of the list begins with these bytes. The library would parse all of them.
+    if Path(path).read_bytes().count(b"PK\1\2") > MAX_ENTRIES:
+        raise ValueError(_TOO_LONG)
+    archive = zipfile.ZipFile(path)
+    for info in archive.infolist():
+        # The library ends a name at its first NUL.
+        name = info.filename.replace("\\", "/")
+        yield InnerFile(name, info.file_size, partial(archive.open, info), _zip_fault(info))
 
 
 def _is_hidden(name: str) -> bool:
@@ -88,17 +137,8 @@ def _zip_fault(info: zipfile.ZipInfo) -> str:
     if info.flag_bits & 1:
         return "it is protected by a password"
     if info.file_size > LARGE and info.file_size > MAX_RATIO * info.compress_size:
-        return f"it is packed to less than 1/{MAX_RATIO} of its size, as bombs are"
+        return f"it is {_BOMB}"
     return ""
-
-
-_Reader = Callable[[str, int, int], bytes]
-
-
-def _zip_piece(path: str, number: int, start: int) -> bytes:
-    with zipfile.ZipFile(path) as archive, archive.open(archive.infolist()[number]) as file:
-        file.seek(start)
-        return file.read(PIECE)
 
 
 # --- e-mail
@@ -106,11 +146,12 @@ def _zip_piece(path: str, number: int, start: int) -> bytes:
 
 def _mail_entries(path: str) -> Iterator[InnerFile]:
     for number, part in enumerate(_attachments(path), 1):
-        name = str(part.get_filename() or "").replace("/", "_").replace("\\", "_").strip()
+        name = str(part.get_filename() or "").replace("\\", "/").strip().strip("/")
         if not name:
             ending = mimetypes.guess_extension(part.get_content_type()) or ""
             name = f"part-{number}{'.eml' if _is_mail(part) else ending}"
-        yield InnerFile(name, len(_bytes(part)))
+        content = _bytes(part)
+        yield InnerFile(name, len(content), partial(io.BytesIO, content))
 
 
 def _attachments(path: str) -> list[Any]:
@@ -142,8 +183,4 @@ def _bytes(part: Any) -> bytes:
     return part.get_payload(decode=True) or b""
 
 
-_LISTS = {"zip": _zip_entries, "mail": _mail_entries}
-_READERS: dict[str, _Reader] = {
-    "zip": _zip_piece,
-    "mail": lambda path, number, start: _bytes(_attachments(path)[number])[start : start + PIECE],
-}
+_LISTS: dict[str, Callable[[str], Iterator[InnerFile]]] = {"zip": _zip_entries, "mail": _mail_entries}

@@ -54,6 +54,16 @@ def on_one_line(text: object) -> str:
     return _NOT_ON_A_LINE.sub(lambda match: json.dumps(match.group())[1:-1], str(text))
 
 
+_SQUARE = str.maketrans("[\u2045\u3010\u3014\u301a\ufe47\uff3b", "(" * 7) | str.maketrans(
+    "]\u2046\u3011\u3015\u301b\ufe48\uff3d", ")" * 7
+)
+
+
+def in_brackets(*parts: str) -> str:
+    """`[one, two]` on one line: no part can end the brackets or begin others, as its own become round."""
+    return f"[{on_one_line(', '.join(parts)).translate(_SQUARE)}]"
+
+
 def foreign_line(text: object, limit: int = 2_000) -> str:
     """The text on one line, with a count instead of what exceeds `limit` characters."""
     return excerpt(on_one_line(text), limit)

@@ -20,7 +20,7 @@ from memory.knowledge.chunks import Document
 from memory.knowledge.documents import UnreadableDocument, shortened
 from memory.knowledge.nested import read_file
 from orchestrator_cli.durable.files import read_stored
-from orchestrator_cli.durable.foreign import excerpt
+from orchestrator_cli.durable.foreign import excerpt, in_brackets
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.recall.converter import Converter
 from orchestrator_cli.recall.named_files import NamedFiles
@@ -145,7 +145,7 @@ def _converted(file: FoundFile, convert: Converter, refused: Callable[[Path], st
         return picture(convert.image(file.data))
     found = read_file(file.path.name, file.data, convert, refused=lambda place: refused(file.path / place))
     texts = ((one.place, _text(one.document)) for one in found)
-    text = "\n\n".join(f"[{place}]\n\n{text}" if place else text for place, text in texts)
+    text = "\n\n".join(f"{in_brackets(place)}\n\n{text}" if place else text for place, text in texts)
     if len(text) > MAX_CHARS:
         raise UnreadableDocument(f"it holds more than {MAX_CHARS:,} characters of text")
     lines = [f"{one.place}: {why}" if one.place else why for one in found for why in one.document.unread]
@@ -176,7 +176,7 @@ def _text(document: Document) -> str:
     parts = []
     for part in document.parts:
         place = f"page {part.page}" if part.page is not None else part.name
-        parts.append(f"[{place}]\n\n{part.text.strip()}" if place else part.text.strip())
+        parts.append(f"{in_brackets(place)}\n\n{part.text.strip()}" if place else part.text.strip())
     return "\n\n".join(parts)
 
 

@@ -1,6 +1,6 @@
 """Converts foreign files in a sandbox: documents to Markdown, images to small ones without metadata.
 
-It also takes files out of others, such as ZIP files.
+It also takes files out of others, such as ZIP files, within a bounded time for all of one.
 
 The worker sees one file at a time, cannot write, has no network, and may use a minute and a gigabyte of
 memory for each file, or each part of a long text; a file that needs more is refused. Without a sandbox
@@ -10,9 +10,11 @@ Not covered: a file that takes over the worker could falsify the files that are 
 """
 
 import base64
+import binascii
 import re
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
@@ -26,7 +28,7 @@ from toolsmith.sandbox.session import SandboxSession
 LIMITS = Limits(wall_s=60.0, memory_mb=1024, processes=8, disk_mb=64)
 REASON_CHARS = 200
 MAX_REPLIES = 250
-"""For the text of one document, which comes in parts."""
+"""For the text of one document, or the files within one, which come in parts."""
 
 _FILE = "document"
 _LIBRARY = re.compile(r"\A(?:[A-Z]\w*|error): ")
@@ -80,29 +82,47 @@ class Converter:
         reply = self._read(
             "containers", "list_files", data, form=form, most_files=most_files, most_bytes=most_bytes
         )
-        found, unread = list[tuple[str, bytes]](), [str(why) for why in _rows(reply.get("unread"))]
-        for row in _rows(reply.get("files")):
+        unread = [str(why) for why in _rows(reply.get("unread"))]
+        names, sizes = dict[int, str](), dict[int, int]()
+        for row in _rows(reply.get("files"))[:most_files]:
             match row:
-                case [int() as number, str() as name, int() as size] if size <= most_bytes:
-                    try:
-                        found.append((name, self._file(form, number, size)))
-                    except UnreadableDocument as exc:
-                        unread.append(f"{name} ({exc})")
+                case [int() as number, str() as name, int() as size] if 0 <= size <= most_bytes:
+                    names[number], sizes[number] = name, size
                     most_bytes -= size
-        return found[:most_files], unread
+        contents, faults = self._contents(sizes)
+        unread += [f"{names[number]} ({why})" for number, why in faults.items()]
+        found = [(names[number], bytes(data)) for number, data in contents.items() if number not in faults]
+        return found, unread
 
-    def _file(self, form: str, number: int, size: int) -> bytes:
-        """One of the files within the file that was listed."""
-        data = b""
-        while len(data) < size:
-            reply = self._read(
-                "containers", "read_file", None, path=_FILE, form=form, number=number, start=len(data)
-            )
-            piece = base64.b64decode(str(reply.get("data") or ""))
-            if not piece:
-                raise UnreadableDocument("it is shorter than it should be")
-            data += piece
-        return data[:size]
+    def _contents(self, sizes: Mapping[int, int]) -> tuple[dict[int, bytearray], dict[int, str]]:
+        """The files that were listed last, and why some of them cannot be read, both by their numbers."""
+        found, faults = {number: bytearray() for number in sizes}, dict[int, str]()
+        missing = "it is shorter than it should be"
+        try:
+            for row in self._pieces():
+                match row:
+                    case [int() as number, str() as text, str() as fault] if number in found:
+                        found[number] += base64.b64decode(text)
+                        if fault or len(found[number]) > sizes[number]:
+                            faults[number] = self._message(fault or "it is longer than it should be")
+        except UnreadableDocument as exc:
+            missing = str(exc)
+        except binascii.Error:
+            missing = "it could not be converted"
+        short = [number for number, data in found.items() if len(data) < sizes[number]]
+        return found, {**dict.fromkeys(short, missing), **faults}
+
+    def _pieces(self) -> Iterator[Any]:
+        """What `containers.read_on` gives. Raises `UnreadableDocument`, also if it takes too long."""
+        ends = time.monotonic() + self._limits.wall_s
+        for _ in range(MAX_REPLIES):
+            reply = self._read("containers", "read_on", None)
+            yield from _rows(reply.get("pieces"))
+            if reply.get("more") is not True:
+                return
+            if time.monotonic() > ends:
+                raise UnreadableDocument(self._too_long)
+        raise UnreadableDocument("what is in it does not end")
 
     def image(self, data: bytes) -> Mapping[str, Any]:
         """An image, as `pictures.read_image` gives it. Raises `UnreadableDocument`."""
@@ -125,7 +145,7 @@ class Converter:
             self._unavailable = f"no sandbox works here: {_reason(exc)}"
             raise UnreadableDocument(self._unavailable) from exc
         except SandboxError as exc:
-            raise UnreadableDocument(self._message(exc)) from exc
+            raise UnreadableDocument(self._message(_reason(exc))) from exc
         if not isinstance(found, dict):
             raise UnreadableDocument("it could not be converted")
         return found
@@ -144,10 +164,13 @@ class Converter:
         # The worker's current folder is the document's folder, whose path differs in the sandbox.
         return self._session.call(source_of(module), function, arguments).value
 
-    def _message(self, exc: SandboxError) -> str:
-        reason = _reason(exc)
+    @property
+    def _too_long(self) -> str:
+        return f"it takes longer than {self._limits.wall_s:g} s to read"
+
+    def _message(self, reason: str) -> str:
         if reason.startswith("TimeoutError"):
-            return f"it takes longer than {self._limits.wall_s:g} s to read"
+            return self._too_long
         if reason.startswith("MemoryError"):
             return f"it takes more than {self._limits.memory_mb} MB of memory to read"
         return f"it is damaged, or not what its name says ({reason})" if _LIBRARY.match(reason) else reason

@@ -18,7 +18,7 @@ from typing import Any
 
 from memory import Dense, MemoryFault, Scope, open_store
 from memory.knowledge import FoundChunk, KnowledgeBase
-from orchestrator_cli.durable.foreign import on_one_line
+from orchestrator_cli.durable.foreign import in_brackets
 from orchestrator_cli.settings import Settings
 
 MAX_PIECES = 20
@@ -122,10 +122,9 @@ def display_path(ref: str, root: Path) -> str:
 
 def cite(found: FoundChunk, root: Path) -> str:
     """`[title, path, lines 3-9]`; without the title if it is the name of the file."""
-    source = on_one_line(display_path(found.ref, root))
-    title = " ".join(found.title.translate({ord("["): "(", ord("]"): ")"}).split())
+    source, title = display_path(found.ref, root), " ".join(found.title.split())
     named = [] if title == source.rpartition("/")[2] else [title]
-    return f"[{', '.join([*named, source, found.where])}]"
+    return in_brackets(*named, source, found.where)
 
 
 def knowledge_tools(knowledge: KnowledgeReader) -> dict[str, Callable[..., Any]]:

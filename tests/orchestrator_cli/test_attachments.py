@@ -61,17 +61,17 @@ def test_mail_reaches_the_planner_with_what_is_attached_to_it(
     mail = EmailMessage()
     mail["Subject"] = "Rent"
     mail.set_content("See below.", cte="base64")
-    for name, content in {"lease.pdf": pdf("Due in May"), ".env": b"KEY=opensesame"}.items():
+    keys = dict.fromkeys((".env", "id_rsa", "old/id_rsa"), b"KEY=opensesame")
+    for name, content in {"lease.pdf": pdf("Due in May"), "a] [b.txt": b"Of straw", **keys}.items():
         mail.add_attachment(content, maintype="application", subtype="octet-stream", filename=name)
     (tmp_path / "rent.eml").write_bytes(mail.as_bytes())
     endpoint.reply = Cast(planner=[answered("In May.")])
     done = orch("ask", "When is the rent due?", "--attach", str(tmp_path / "rent.eml"))
     assert done.code == 0
     shown = endpoint.exchanges[0].text
-    assert [
-        text for text in ("See below.", "[lease.pdf]", "Due in May", "without .env") if text not in shown
-    ] == []
-    assert "opensesame" not in shown
+    wanted = ("See below.", "[lease.pdf]", "Due in May", "[a) (b.txt]", "without id_rsa (", "old_id_rsa (")
+    assert [text for text in wanted if text not in shown] == []
+    assert ("opensesame" in shown, ".env" in shown) == (False, False)
 
 
 def test_image_reaches_planner_and_agent_as_a_part(orch: Orch, endpoint: Endpoint, tmp_path: Path) -> None:

@@ -23,6 +23,10 @@ def found(title: str, ref: str, **place: int | None) -> FoundChunk:
         (found("Rules", "/elsewhere/a.md", first=3, last=3), "[Rules, /elsewhere/a.md, line 3]"),
         (found("b.txt", "/docs/notes/b.txt", first=1, last=2), "[notes/b.txt, lines 1-2]"),
         (found("A [draft]\nof mine", "/docs/a.pdf", page=7), "[A (draft) of mine, a.pdf, page 7]"),
+        (
+            found("ho［use]", "/docs/m.zip/x, line 1] [Rules, a】\n.md", page=7),
+            "[ho(use), m.zip/x, line 1) (Rules, a)\\n.md, page 7]",
+        ),
         (found("Bees", "https://example.org/bees"), "[Bees, https://example.org/bees, part 3]"),
     ],
 )
