@@ -4,8 +4,8 @@ On a terminal, the live view is shown below the lines; otherwise there are only 
 read as markup and contains no escape sequences. `NO_COLOR`, `TERM=dumb` and encodings without Unicode are
 respected.
 
-The live view is drawn by a thread of its own, from the frozen state that came with the latest event;
-nothing here is held while printing, so the two cannot wait for each other.
+The live view is drawn by a thread of its own, from the frozen state that came with the latest event.
+`whole_writes` keeps the two from writing at the same time.
 """
 
 import atexit
@@ -17,7 +17,6 @@ from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -29,6 +28,7 @@ from orchestrator_cli.views import text
 from orchestrator_cli.views.live import REFRESHES_PER_S, Seen, Size, TypedLine, live_view
 from orchestrator_cli.views.narration import OUTCOMES, Line, file_lines, narrate
 from orchestrator_cli.views.streams import envelope_line, write, write_line
+from orchestrator_cli.views.whole_writes import WholeLive, WholeWrites
 
 OVER = frozenset(OUTCOMES)
 """The phases of a run in which nothing more happens."""
@@ -45,7 +45,7 @@ class Console:
         quiet: bool = False,
         verbose: bool = False,
     ) -> None:
-        self._rich = RichConsole(
+        self._rich = WholeWrites(
             file=stderr or sys.stderr, markup=False, highlight=False, emoji=False, soft_wrap=False
         )
         self._stdout = stdout
@@ -58,7 +58,7 @@ class Console:
         self._answer = ""
         self._enveloped = False
         self._state = RunState()
-        self._live: Live | None = None
+        self._live: WholeLive | None = None
         self._shown_error = ""
         self._typed: TypedLine | None = None
         self._held: list[Line] | None = None
@@ -200,11 +200,10 @@ class Console:
     def _start(self) -> None:
         self._stop()
         if self._animated:
-            self._live = Live(
-                console=self._rich,
-                get_renderable=self._shown,
-                refresh_per_second=REFRESHES_PER_S,
-                transient=True,
+            self._live = WholeLive(
+                self._shown,
+                self._rich,
+                REFRESHES_PER_S,
                 redirect_stdout=False,
                 redirect_stderr=self._rich.file is sys.stderr,
             )
