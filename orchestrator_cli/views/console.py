@@ -44,13 +44,16 @@ class Console:
         stdout: TextIO | None = None,
         quiet: bool = False,
         verbose: bool = False,
+        hint: Callable[[str], str] = str,
     ) -> None:
+        """`hint` makes a hint at commands what can be typed here."""
         self._rich = WholeWrites(
             file=stderr or sys.stderr, markup=False, highlight=False, emoji=False, soft_wrap=False
         )
         self._stdout = stdout
         self._quiet = quiet
         self._verbose = verbose
+        self._hint = hint
         # From the file and not from rich, which takes FORCE_COLOR for a terminal.
         self._terminal = self._rich.file.isatty()
         self._animated = self._terminal and not quiet and not self._rich.is_dumb_terminal
@@ -67,6 +70,11 @@ class Console:
     def animated(self) -> bool:
         """Whether a live view is shown during a run."""
         return self._animated
+
+    @property
+    def state(self) -> RunState:
+        """Of the run that is shown."""
+        return self._state
 
     @property
     def stream(self) -> TextIO:
@@ -130,7 +138,7 @@ class Console:
         """
         self._print(answer, is_data=is_data)
         if not self._quiet:
-            self._say(file_lines(self._state))
+            self._say(file_lines(self._state, self._hint))
 
     def _print(self, answer: str, *, is_data: bool) -> None:
         stdout = self._stdout or sys.stdout
@@ -165,7 +173,7 @@ class Console:
         self._shown_error = message
         first, *remedy = text.clean(message).strip().split("\n") or [""]
         sign = Line("error: ", first, sign_style="bold red") if is_fault else Line("", first)
-        self._say([sign, *(Line("  ", line) for line in remedy)])
+        self._say([sign, *(Line("  ", self._hint(line)) for line in remedy)])
 
     def _say(self, lines: list[Line]) -> None:
         if self._held is not None:

@@ -355,6 +355,13 @@ def test_a_word_that_means_to_leave_leaves(repl: Repl, word: str) -> None:
     assert not (repl.home / "asked.jsonl").exists()
 
 
+def test_help_needs_no_slash(repl: Repl) -> None:
+    repl.send("Help\r")
+    repl.expect("/cost")
+    repl.expect_prompt()
+    assert repl.asked() == []
+
+
 def test_clear_clears_the_screen_and_is_no_prompt(repl: Repl) -> None:
     repl.send("clear\r")
     repl.child.expect_exact("\x1b[H\x1b[2J")

@@ -27,6 +27,7 @@ from pydantic import JsonValue
 
 from orchestrator_cli.approvals.broker import Question, UserReply
 from orchestrator_cli.approvals.deadlines import left_of
+from orchestrator_cli.cli.chat.during_run import command_lines
 from orchestrator_cli.cli.editor import edit
 from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.planning.plan_text import may_be_edited
@@ -275,7 +276,7 @@ class _Reader:
         """Act on keys. A line that they begin can answer only the question that was shown before."""
         for key in keys:
             if key.name == "enter":
-                line, self._line = self._line.strip(), ""
+                line, self._line = self._line.rstrip(), ""
                 started_for, self._started_for = self._started_for, None
                 question = self._question()
                 if line and started_for in (None, question.id if question else None):
@@ -291,7 +292,13 @@ class _Reader:
 
     def _submit(self, line: str, question: Question | None) -> None:
         try:
-            if question is not None:
+            lines = command_lines(
+                line, self._console.state, asked=question is not None, takes_remarks=self._takes_remarks
+            )
+            line = line.strip()
+            if lines is not None:
+                self._console.lines([f"  {text}" for text in lines])
+            elif question is not None:
                 self._answer(question, line)
             elif self._takes_remarks and (line.lower() in YES_OR_NO or line.isdecimal()):
                 self._console.lines(["  There is no open question."])
