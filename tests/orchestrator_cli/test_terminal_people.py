@@ -177,6 +177,7 @@ def test_a_run_is_remarked_on_stopped_resumed_and_taken_back_in_one_loop(
     screen = open_screen()
     screen.expect_prompt()
     screen.type("Write it.\r")
+    screen.expect("Type a remark")
     screen.expect("slow")
     screen.when(lambda: bool(orch.events("FilesChanged")))
     screen.type("and more\r")

@@ -20,6 +20,7 @@ import select
 import sys
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TextIO
 
@@ -166,6 +167,9 @@ def edited(line: str, key: Key) -> str:
 
 
 POLL_S = 0.1
+HINT = "Type a remark to the run, or /help. Ctrl-C ends the run."
+HINT_S = 10.0
+"""How long it is shown at the start of a run."""
 
 
 def can_read_terminal(console: Console, source: TextIO | None = None) -> bool:
@@ -221,6 +225,7 @@ class _Reader:
         self._started_for: str | None = None
         """The question that was open when the first key of the line was typed."""
         self._wants_editor: Question | None = None
+        self._hint_until = time.monotonic() + HINT_S
 
     @property
     def line(self) -> str:
@@ -270,7 +275,12 @@ class _Reader:
         if asked and question is not None:
             self._console.show_typed(TypedLine(question.question, _form_and_time(question), self._line))
         else:
-            self._console.show_typed(TypedLine("you", "", self._line) if self._line else None)
+            hint = (
+                TypedLine("", "", HINT)
+                if self._takes_remarks and time.monotonic() < self._hint_until
+                else None
+            )
+            self._console.show_typed(TypedLine("you", "", self._line) if self._line else hint)
 
     def _take(self, keys: Iterable[Key], shown: Question | None) -> None:
         """Act on keys. A line that they begin can answer only the question that was shown before."""
