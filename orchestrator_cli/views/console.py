@@ -30,6 +30,8 @@ from orchestrator_cli.views.narration import OUTCOMES, Line, file_lines, narrate
 from orchestrator_cli.views.streams import envelope_line, write, write_line
 from orchestrator_cli.views.whole_writes import WholeLive, WholeWrites
 
+BY_THE_USER = ("interrupted", "cancelled")
+"""Outcomes that a user has wanted: they are no faults."""
 OVER = frozenset(OUTCOMES)
 """The phases of a run in which nothing more happens."""
 
@@ -94,7 +96,7 @@ class Console:
         elif isinstance(event.data, RunFinished):
             self._stop()
             if event.data.error:
-                self._show_error(event.data.error, is_fault=event.data.outcome != "interrupted")
+                self._show_error(event.data.error, is_fault=event.data.outcome not in BY_THE_USER)
         self._say(narrate(event, before, live=self._live is not None, verbose=self._verbose))
 
     def close(self) -> None:

@@ -153,6 +153,8 @@ class _Drawing:
         if state.since is not None:
             parts.append(text.duration(seconds_between(state.since, seen.now)))
         took = text.spent(state.usage).split(" · ")
+        if state.asking and not state.usage.calls:
+            took[0] = f"{text.counted(len(state.asking), 'call')} under way"
         if len(" · ".join((*parts, *took))) > self._size.width - 2:
             took = [*took[:1], *took[2:]]  # without tokens, so that the cost is not cut off
         parts += took

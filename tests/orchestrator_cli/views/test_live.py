@@ -121,6 +121,11 @@ def test_a_run_waits_for_its_user_if_all_that_runs_does() -> None:
     assert wait_of(after(*facts, *files)).what == "waits for you"
 
 
+def test_the_first_call_is_named_while_it_is_under_way() -> None:
+    seen = Seen(after(STARTED, asked("planner")), NOW)
+    assert "1 call under way" in drawn(seen, Size(80, 24))[-1]
+
+
 def test_a_narrow_status_line_keeps_the_cost() -> None:
     seen = Seen(after(*PLANNED, begun("scan"), spent("planner"), asked("reviser")), NOW)
     for width in (70, 80):
