@@ -60,7 +60,7 @@ def as_orch_error(exc: BaseException, run: str, asked: Sequence[ApprovalAsked] =
     go_on = f"Go on with: orch resume {run}"
     if isinstance(exc, KeyboardInterrupt):
         return Interrupted(
-            "Interrupted.", f"What was finished is in the workspace; nothing is half-done. {go_on}"
+            "Interrupted.", f"What was finished is in the workspace; nothing is half-done.\n{go_on}"
         )
     exc = storage_fault(exc) or exc
     if (limit := limit_met(exc)) is not None:
@@ -71,7 +71,7 @@ def as_orch_error(exc: BaseException, run: str, asked: Sequence[ApprovalAsked] =
     if not isinstance(exc, OrchError):
         return RunFailed(
             f"Something unforeseen: {type(exc).__name__}: {exc} (in {_place_of(exc)})",
-            f"Run it with --debug to see all of it. {go_on}",
+            f"Run it with --debug to see all of it.\n{go_on}",
         )
     if isinstance(exc, ApprovalNeeded):
         exc.remedy = exc.remedy if "orch resume" in exc.remedy else "\n".join(how_to_answer(run, asked))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator_cli.approvals.deadlines import Patience
+from orchestrator_cli.cli.chat.in_loop import loop_input
 from orchestrator_cli.cli.chat.session import ChatSession
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
 from orchestrator_cli.cli.options import Output
@@ -211,6 +212,7 @@ class ForegroundRun:
     def _open(self, views: list[EventView], resumed: str = "") -> Iterator[Run]:
         past = PastRun(resumed or self.run, self.settings.home, self.settings.workspace)
         about = background_of(past) if past.run else None
+        loop = loop_input()
         with (
             open_run(
                 self.settings,
@@ -223,6 +225,8 @@ class ForegroundRun:
                 patience=self.patience or (about.patience if about else None),
                 unsafe=self.unsafe,
             ) as opened,
-            terminal_input(opened.broker, self.console, takes_remarks=False),
+            terminal_input(opened.broker, self.console, takes_remarks=loop is not None) as unfinished,
         ):
             yield opened
+        if loop is not None:
+            loop.keep(self.console.state.unread, unfinished(), lambda line: self.console.lines([line]))

@@ -19,7 +19,7 @@ from orchestrator_cli.views.text import file_name, one_line
 
 _MENTION = re.compile(r"""(?<!\S)@(?:"([^"\n]+)"|'([^'\n]+)'|(\S+))""")
 _LIKE_A_FILE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,7}$|/")
-"""With an ending, or in a folder; `@alice` is none."""
+"""With an ending, or in a folder; `@alice` is none, unless a file of the folder begins so."""
 _AROUND = ".,;:!?)]}\"'"
 """Signs that end a sentence or a bracket, and are seldom the end of a name."""
 
@@ -55,13 +55,23 @@ def mentions(prompt: str, folder: Path, pasted: Iterable[str] = ()) -> Mentions:
     missing: dict[str, None] = {}
     for word, file in _named(prompt, folder):
         if file is None:
-            if _LIKE_A_FILE.search(word) and not any(word in text for text in texts):
+            if (_LIKE_A_FILE.search(word) or _begins_a_name(word[1:], folder)) and not any(
+                word in text for text in texts
+            ):
                 missing[word] = None
         elif any(word in text for text in texts):
             left_out[word] = None
         else:
             files[file] = None
     return Mentions(tuple(files), tuple(left_out), tuple(missing))
+
+
+def _begins_a_name(word: str, folder: Path) -> bool:
+    """Whether a file of the folder begins so, as if Tab was forgotten."""
+    try:
+        return any(path.name.startswith(word) for path in folder.iterdir() if word)
+    except OSError:
+        return False
 
 
 def attached_lines(paths: Sequence[Path], settings: Settings, *, followed_only: bool = False) -> list[str]:

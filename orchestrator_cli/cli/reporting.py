@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 import typer
 
+from orchestrator_cli.cli.chat.in_loop import as_typed_here
 from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions
 from orchestrator_cli.errors import (
     ApprovalNeeded,
@@ -145,7 +146,8 @@ def reporting(output: Output) -> Iterator[Console]:
     """Report an error as one message and end with its exit code; with `--debug`, add the traceback."""
     # Or warnings of libraries, which quote what servers send, would be written to the terminal as they are.
     logging.getLogger().addHandler(_NOWHERE)
-    console = Console(quiet=output.quiet or output.as_json or output.stream_json, verbose=output.verbose)
+    quiet = output.quiet or output.as_json or output.stream_json
+    console = Console(quiet=quiet, verbose=output.verbose, hint=as_typed_here)
     try:
         yield console
     except OrchError as exc:

@@ -24,18 +24,29 @@ NOTES = {
     "on_failure": ", ".join(get_args(Subtask.model_fields["on_failure"].annotation)),
 }
 FIELDS = ", ".join(f"{name} ({NOTES[name]})" if name in NOTES else name for name in Subtask.model_fields)
-HEAD = f"""\
-# The plan as it will run. Save and close the editor to run it as you leave it;
-# an empty file means no. Lines that begin with # are ignored.
+SHOWN = "# The plan as it will run."
+"""How the text of a plan begins."""
+RUN_AT_CLOSE = "Save and close the editor to run it as you leave it; an empty file means no."
+RUN_LATER = "Save and close the editor to keep it for /run as you leave it; an empty file changes nothing."
+KEYS = f"""\
+# Lines that begin with # are ignored.
 {textwrap.fill(f"A subtask: {FIELDS}.", WIDTH - 4, initial_indent="# ", subsequent_indent="# ")}
 """
 
 
-def plan_text(plan: Plan, faults: Iterable[str] = ()) -> str:
-    """The plan in block style, below an explanation and its faults."""
+def _head(*, runs: bool) -> str:
+    whole = f"{SHOWN} {RUN_AT_CLOSE if runs else RUN_LATER}"
+    return "\n".join([*textwrap.wrap(whole, WIDTH - 20, subsequent_indent="# "), KEYS])
+
+
+def plan_text(plan: Plan, faults: Iterable[str] = (), *, runs: bool = True) -> str:
+    """The plan in block style, below an explanation and its faults.
+
+    `runs`: it runs when the editor is closed.
+    """
     rows = plan.model_dump(mode="json", exclude_defaults=True, exclude={"version", "subtasks", "routes"})
     rows["subtasks"] = [_rows(subtask) for subtask in plan.subtasks]
-    return HEAD + fault_lines(faults) + _dumped(rows)
+    return _head(runs=runs) + fault_lines(faults) + _dumped(rows)
 
 
 def patch_text(patch: Patch) -> str:
@@ -47,12 +58,12 @@ def patch_text(patch: Patch) -> str:
     return _dumped(rows)
 
 
-def edited_text(text: str, faults: Iterable[str]) -> str:
+def edited_text(text: str, faults: Iterable[str], *, runs: bool = True) -> str:
     """What a person wrote, with its faults at the top instead of earlier comments."""
     lines = text.split("\n")
     while lines and lines[0].startswith("#"):
         del lines[0]
-    return HEAD + fault_lines(faults) + "\n".join(lines)
+    return _head(runs=runs) + fault_lines(faults) + "\n".join(lines)
 
 
 def fault_lines(faults: Iterable[str]) -> str:
@@ -64,7 +75,7 @@ def fault_lines(faults: Iterable[str]) -> str:
 
 def may_be_edited(text: str) -> bool:
     """Whether a question shows a plan that the person can edit."""
-    return text.startswith("# The plan as it will run.")
+    return text.startswith(SHOWN)
 
 
 def is_empty(text: str) -> bool:

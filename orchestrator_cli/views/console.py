@@ -4,8 +4,8 @@ On a terminal, the live view is shown below the lines; otherwise there are only 
 read as markup and contains no escape sequences. `NO_COLOR`, `TERM=dumb` and encodings without Unicode are
 respected.
 
-The live view is drawn by a thread of its own, from the frozen state that came with the latest event;
-nothing here is held while printing, so the two cannot wait for each other.
+The live view is drawn by a thread of its own, from the frozen state that came with the latest event.
+`whole_writes` keeps the two from writing at the same time.
 """
 
 import atexit
@@ -17,7 +17,6 @@ from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -30,7 +29,10 @@ from orchestrator_cli.views.inline_image import ImageProtocol, drawn
 from orchestrator_cli.views.live import REFRESHES_PER_S, Seen, Size, TypedLine, live_view
 from orchestrator_cli.views.narration import OUTCOMES, Line, file_lines, narrate
 from orchestrator_cli.views.streams import envelope_line, write, write_line
+from orchestrator_cli.views.whole_writes import WholeLive, WholeWrites
 
+BY_THE_USER = ("interrupted", "cancelled")
+"""Outcomes that a user has wanted: they are no faults."""
 OVER = frozenset(OUTCOMES)
 """The phases of a run in which nothing more happens."""
 
@@ -45,13 +47,16 @@ class Console:
         stdout: TextIO | None = None,
         quiet: bool = False,
         verbose: bool = False,
+        hint: Callable[[str], str] = str,
     ) -> None:
-        self._rich = RichConsole(
+        """`hint` makes a hint at commands what can be typed here."""
+        self._rich = WholeWrites(
             file=stderr or sys.stderr, markup=False, highlight=False, emoji=False, soft_wrap=False
         )
         self._stdout = stdout
         self._quiet = quiet
         self._verbose = verbose
+        self._hint = hint
         # From the file and not from rich, which takes FORCE_COLOR for a terminal.
         self._terminal = self._rich.file.isatty()
         self._animated = self._terminal and not quiet and not self._rich.is_dumb_terminal
@@ -59,7 +64,7 @@ class Console:
         self._answer = ""
         self._enveloped = False
         self._state = RunState()
-        self._live: Live | None = None
+        self._live: WholeLive | None = None
         self._shown_error = ""
         self._typed: TypedLine | None = None
         self._held: list[Line] | None = None
@@ -97,7 +102,7 @@ class Console:
         elif isinstance(event.data, RunFinished):
             self._stop()
             if event.data.error:
-                self._show_error(event.data.error, is_fault=event.data.outcome != "interrupted")
+                self._show_error(event.data.error, is_fault=event.data.outcome not in BY_THE_USER)
         self._say(narrate(event, before, live=self._live is not None, verbose=self._verbose))
 
     def close(self) -> None:
@@ -141,7 +146,7 @@ class Console:
         """
         self._print(answer, is_data=is_data)
         if not self._quiet:
-            self._say(file_lines(self._state))
+            self._say(file_lines(self._state, self._hint))
 
     def draw(self, protocol: ImageProtocol, name: str, png: bytes, width: int) -> None:
         """Draw an image below its name."""
@@ -182,7 +187,7 @@ class Console:
         self._shown_error = message
         first, *remedy = text.clean(message).strip().split("\n") or [""]
         sign = Line("error: ", first, sign_style="bold red") if is_fault else Line("", first)
-        self._say([sign, *(Line("  ", line) for line in remedy)])
+        self._say([sign, *(Line("  ", self._hint(line)) for line in remedy)])
 
     def _say(self, lines: list[Line]) -> None:
         if self._held is not None:
@@ -217,11 +222,10 @@ class Console:
     def _start(self) -> None:
         self._stop()
         if self._animated:
-            self._live = Live(
-                console=self._rich,
-                get_renderable=self._shown,
-                refresh_per_second=REFRESHES_PER_S,
-                transient=True,
+            self._live = WholeLive(
+                self._shown,
+                self._rich,
+                REFRESHES_PER_S,
                 redirect_stdout=False,
                 redirect_stderr=self._rich.file is sys.stderr,
             )

@@ -41,7 +41,7 @@ _SPINNER, _ASCII_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 
 
 class TypedLine(NamedTuple):
-    """A line that a person types, and the question that it answers."""
+    """A line that a person types, and the question that it answers; a hint if `asked` is empty."""
 
     asked: str
     wanted: str
@@ -152,11 +152,18 @@ class _Drawing:
             parts.append(f"{over} of {len(state.plan.subtasks)} done")
         if state.since is not None:
             parts.append(text.duration(seconds_between(state.since, seen.now)))
-        parts.append(text.spent(state.usage))
+        took = text.spent(state.usage).split(" · ")
+        if state.asking and not state.usage.calls:
+            took[0] = f"{text.counted(len(state.asking), 'call')} under way"
+        if len(" · ".join((*parts, *took))) > self._size.width - 2:
+            took = [*took[:1], *took[2:]]  # without tokens, so that the cost is not cut off
+        parts += took
         return self._line(self._text(f"{frame} ", "cyan") + self._text(" · ".join(parts), "dim"))
 
     def _typed_line(self, typed: TypedLine) -> Text:
         """The end of the line is always visible, and so is the form of the answer."""
+        if not typed.asked:
+            return self._line(self._text(typed.line, "dim"))
         room = max(4, self._size.width // 2 - len(typed.wanted))
         parts = (text.one_line(typed.asked, room), typed.wanted, "› ")
         prompt = self._text(" ".join(filter(None, parts)), "magenta")

@@ -3,7 +3,7 @@
 Foreign text is cleaned and kept to one line here. The console wraps and colours the lines.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import singledispatch
 from typing import NamedTuple
 
@@ -396,15 +396,19 @@ def _run_resumed(event: Event, fact: events.RunResumed, before: RunState) -> lis
     ]
 
 
-def file_lines(state: RunState) -> list[Line]:
-    """The files that a run has made, changed or deleted, each with its whole path; none if there are none."""
+def file_lines(state: RunState, hint: Callable[[str], str] = str) -> list[Line]:
+    """The files that a run has made, changed or deleted, each with its whole path; none if there are none.
+
+    `hint` makes a hint at commands what can be typed here.
+    """
     root, changes = state.workspace.rstrip("/"), list(state.changes.values())
     whole = [one.model_copy(update={"path": f"{root}/{one.path}"}) for one in changes[:MOST_FILES]]
     lines = [_change_line(one, "") for one in whole]
     if (left := len(changes) - len(whole)) > 0:
         lines.append(Line("", f"  … and {left:,} more files", "dim"))
     if lines:
-        lines.append(Line("", "  See the changes: orch diff last. Take them back: orch undo last.", "dim"))
+        see = hint("  See the changes: orch diff last. Take them back: orch undo last.")
+        lines.append(Line("", see, "dim"))
     return lines
 
 

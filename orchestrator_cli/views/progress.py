@@ -66,7 +66,9 @@ def wait_of(state: RunState) -> Wait:
         return Wait(ROLES_AT_WORK.get(whole.role, state.phase), whole.since)
     if state.finished is not None or not state.has_plan:
         return Wait(state.phase)
-    running = sum(state.state_of(subtask.id) == "running" for subtask in state.plan.subtasks)
+    states = {subtask.id: state.state_of(subtask.id) for subtask in state.plan.subtasks}
+    asking = {whole_name(asked.subject) for asked in state.unanswered}
+    running = sum(one == "running" and name not in asking for name, one in states.items())
     if state.unanswered and not running:
         return Wait("waits for you")
     if running:
@@ -75,7 +77,9 @@ def wait_of(state: RunState) -> Wait:
         return Wait("a tool is built")
     if state.startable():
         return Wait("starting Prefect" if _is_unbegun(state) else "starting")
-    return Wait("finishing" if state.phase == "running" else state.phase)
+    if state.phase == "running":
+        return Wait("starting" if "pending" in states.values() else "finishing")
+    return Wait(state.phase)
 
 
 def _is_unbegun(state: RunState) -> bool:

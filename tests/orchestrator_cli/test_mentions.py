@@ -45,3 +45,7 @@ def test_what_looks_like_a_file_and_is_none_is_named(tmp_path: Path) -> None:
     found = mentions("@chart.png @charts.png? @alice and me@example.org @data/a (@a.b.csv)", tmp_path)
     assert found.files == (tmp_path / "chart.png",)
     assert found.missing == ("@charts.png", "@data/a")
+
+
+def test_the_beginning_of_a_name_is_named_as_missing(folder: Path) -> None:
+    assert mentions("see @a and @alice, @two", folder).missing == ("@a", "@two")

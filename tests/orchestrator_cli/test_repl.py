@@ -9,6 +9,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from orchestrator_cli.cli.chat.prompt_line import fitting
 from orchestrator_cli.cli.chat.templates import from_template, templates
 
 SCRIPT = '''
@@ -355,6 +356,13 @@ def test_a_word_that_means_to_leave_leaves(repl: Repl, word: str) -> None:
     assert not (repl.home / "asked.jsonl").exists()
 
 
+def test_help_needs_no_slash(repl: Repl) -> None:
+    repl.send("Help\r")
+    repl.expect("/cost")
+    repl.expect_prompt()
+    assert repl.asked() == []
+
+
 def test_clear_clears_the_screen_and_is_no_prompt(repl: Repl) -> None:
     repl.send("clear\r")
     repl.child.expect_exact("\x1b[H\x1b[2J")
@@ -426,3 +434,11 @@ def test_a_template_takes_what_follows_it(tmp_path: Path, text: str, words: str,
     (tmp_path / "prompts" / "0123.txt").write_text(text)
     assert list(templates(tmp_path)) == ["review"]
     assert from_template(tmp_path, "review", words) == prompt
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [(99, "m · no model calls · /w · session s"), (30, "m · no model calls · /w"), (4, "m")],
+)
+def test_the_bottom_line_has_whole_parts(columns: int, shown: str) -> None:
+    assert fitting("m · no model calls · /w · session s", columns) == shown

@@ -454,3 +454,36 @@ def test_a_plan_that_is_only_drawn_and_a_run_that_fails_are_spent_too(orch: Orch
     said = done.err.splitlines()
     assert any("session" in line and "1 call " in line for line in said)
     assert "2 calls" in said[-1]
+
+
+def test_a_budget_of_the_loop_is_removed_and_names_a_model_without_a_price(
+    orch: Orch, endpoint: Endpoint
+) -> None:
+    endpoint.reply = Cast(planner=[answered("42")])
+    done = orch(stdin="/budget 0.5\n/budget\nWhat is it?\n", ORCH_REMEMBER="never")
+    assert (done.code, done.out.strip()) == (3, "42")
+    assert ("no price is known" in done.err, "/budget off" in done.err) == (True, True)
+    priced = {"ORCH_REMEMBER": "never", "ORCH_ALLOW_UNPRICED": "1"}
+    done = orch(stdin="/budget 0.5\n/budget off\n", **priced)
+    assert (done.code, "$0.50" in done.err, "not limited" in done.err) == (0, True, True)
+    for wrong in ("0", "-1", "nan", "much"):
+        done = orch(stdin=f"/budget {wrong}\n/budget\n", **priced)
+        assert (done.code, "not limited" in done.err) == (2, True)
+
+
+def test_the_plan_of_the_last_run_is_drawn_in_a_new_loop(orch: Orch, endpoint: Endpoint) -> None:
+    endpoint.reply = Cast(planner=[answered("42")])
+    assert orch(stdin="What is it?\n", ORCH_REMEMBER="never").code == 0
+    done = orch("--continue", stdin="/plan\n", ORCH_REMEMBER="never")
+    assert "reply" in done.err
+
+
+def test_an_edited_plan_waits_for_run(orch: Orch, endpoint: Endpoint) -> None:
+    endpoint.reply = Cast(planner=[READ])
+    seen = orch.home.parent / "seen"
+    editor = orch.home.parent / "editor.sh"
+    editor.write_text(f"cp $1 {seen}; echo '# seen' >> $1\n")
+    done = orch(stdin="/plan Read it.\n/plan edit\n", ORCH_REMEMBER="never", EDITOR=f"sh {editor}")
+    assert done.err.count("/run runs it") == 2
+    head = seen.read_text().partition("subtasks")[0]
+    assert ("/run" in head, "to run it" in head) == (True, False)

@@ -12,7 +12,7 @@ import pexpect
 import pytest
 from command import Orch
 from endpoint import Endpoint, call
-from scripted_model import Cast, caller, patch, plan, tool_call
+from scripted_model import Cast, caller, decided, patch, plan, tool_call
 
 FINISH = call("final_answer", {"answer": "made"})
 CHOOSE = {
@@ -162,23 +162,37 @@ def test_a_run_is_remarked_on_stopped_resumed_and_taken_back_in_one_loop(
         wait_for(lambda: bool(orch.events("RunFinished")))
         return FINISH
 
+    def when_remarked(_: dict[str, Any]) -> Any:
+        wait_for(lambda: len(orch.events("Remarked")) == 2)
+        return FINISH
+
     endpoint.reply = Cast(
         planner=[plan(WRITE, caller("slow", ["write"]))],
-        agents={"Do slow": [never, FINISH], "Do more": [FINISH]},
-        reviser=[patch("The user asks for more.", add=[caller("more", ["slow"])])],
+        agents={"Do slow": [never, when_remarked], "Do more": [FINISH]},
+        reviser=[
+            patch("The user asks for more.", add=[caller("more", ["slow"])]),
+            decided("keep", "The plan has it."),
+        ],
     )
     screen = open_screen()
     screen.expect_prompt()
     screen.type("Write it.\r")
+    screen.expect("Type a remark")
     screen.expect("slow")
     screen.when(lambda: bool(orch.events("FilesChanged")))
     screen.type("and more\r")
     screen.when(lambda: bool(orch.events("PlanRevised")))
     screen.type("\x03")
     screen.expect("Interrupted")
+    screen.expect("/resume")
     screen.expect_prompt()
     screen.type("/resume\r")
+    screen.expect("attempt 2")
+    screen.type("/help\r/undo\rhelp\r /and the other\r")
+    screen.when(lambda: len(orch.events("Remarked")) > 1)
+    screen.expect("has to wait")
     screen.expect("All is done.")
+    assert [row["text"] for row in orch.events("Remarked")] == ["and more", "/and the other"]
     assert {row["subtask"] for row in orch.events("SubtaskFinished")} == {"write", "slow", "more"}
     screen.expect_prompt()
     assert orch.file("one.txt") == "made"

@@ -79,6 +79,7 @@ def _prompt_session(
     prompted: Prompted, meanings: Mapping[str, str], source: TextIO, sink: TextIO, pasted: list[str]
 ) -> "PromptSession[str]":
     from prompt_toolkit import PromptSession
+    from prompt_toolkit.application import get_app
     from prompt_toolkit.input import create_input
     from prompt_toolkit.output import create_output
 
@@ -87,7 +88,7 @@ def _prompt_session(
         prompt_continuation="    > ",
         multiline=True,
         history=_history(prompted.history_path, sink),
-        bottom_toolbar=lambda: one_line(prompted.status(), 400),
+        bottom_toolbar=lambda: fitting(one_line(prompted.status(), 400), get_app().output.get_size().columns),
         key_bindings=_keys(tuple(meanings), pasted),
         completer=_completer(prompted, meanings),
         complete_while_typing=True,
@@ -95,6 +96,14 @@ def _prompt_session(
         input=create_input(source),
         output=create_output(sink),
     )
+
+
+def fitting(status: str, columns: int) -> str:
+    """As many whole parts of a status as a line of so many columns has room for, the first ones."""
+    parts = status.split(" · ")
+    while len(parts) > 1 and len(" · ".join(parts)) >= columns:
+        parts.pop()
+    return " · ".join(parts)
 
 
 def _history(path: Path, sink: TextIO) -> "History":

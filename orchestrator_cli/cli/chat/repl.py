@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol, TextIO
 
+from orchestrator_cli.cli.chat.in_loop import as_typed_here
 from orchestrator_cli.cli.chat.prompt_line import Prompted, TypedLines
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
 from orchestrator_cli.views.streams import show_page, wrapped, write
@@ -53,7 +54,7 @@ class ReplActions(Prompted, Protocol):
         ...
 
     def budget(self, dollars: str) -> list[str]:
-        """Lines about what a prompt may cost; with a number, what it may cost from now on."""
+        """Lines about what a prompt may cost; with a number, what it may cost from now on; or `off`."""
         ...
 
     def run_planned(self) -> int:
@@ -146,7 +147,7 @@ class _Loop:
             except OrchError as exc:
                 self._failed(exc.exit_code)
                 message, *remedy = str(exc).split("\n")
-                self.say(f"error: {message}", *(f"  {line}" for line in remedy))
+                self.say(f"error: {message}", *(f"  {as_typed_here(line)}" for line in remedy))
             except KeyboardInterrupt:
                 if not resilient:
                     return Interrupted.exit_code
@@ -258,7 +259,7 @@ class _Loop:
             *(f"  {command.usage:<{width}}  {command.help}" for command in COMMANDS),
             f"As on the command line: {', '.join(f'/{name}' for name in OF_THE_COMMAND_LINE)}.",
             *(f"  /{name}  {what}" for name, what in self._actions.templates().items()),
-            "@ before the name of a file attaches it. clear, exit and quit do what they say.",
+            "@ before the name of a file attaches it. help, clear, exit and quit do what they say.",
             "What you type during a run is a remark to it, or the answer to its question.",
             "Ctrl-C clears the line or ends the current run; twice at an empty line, or Ctrl-D, leaves.",
         )
@@ -303,7 +304,12 @@ COMMANDS = (
         "show the model, the folder, the session and what all runs here cost",
         _Loop.cost,
     ),
-    Command("budget", "/budget [DOLLARS]", "show or set what each prompt may cost", _Loop.budget),
+    Command(
+        "budget",
+        "/budget [DOLLARS]",
+        "show or set what each prompt may cost; off removes the limit",
+        _Loop.budget,
+    ),
     Command("clear", "/clear", "clear the screen", _Loop.clear),
     Command("help", "/help", "show this list", _Loop.help),
     Command("quit", "/quit", "leave, as Ctrl-D does", _Loop.quit),
@@ -330,7 +336,7 @@ OF_THE_COMMAND_LINE = {
 }
 """Commands that the loop takes as the command line does, with what they are for."""
 ABOUT_A_RUN = frozenset({"show", "resume", "attach", "approve", "cancel", "undo", "diff"})
-PLAIN = frozenset({"exit", "quit", "clear"})
+PLAIN = frozenset({"exit", "quit", "clear", "help"})
 """Lines that no one means as a prompt."""
 CLEAR = "\x1b[H\x1b[2J"
 MEANINGS = {f"/{command.name}": command.help for command in COMMANDS} | {

@@ -10,7 +10,9 @@ import typer
 
 from orchestrator_cli.admin.memory import MemoryAdmin
 from orchestrator_cli.admin.tools import ToolAdmin
-from orchestrator_cli.cli.chat.repl import ABOUT_A_RUN, run_repl
+from orchestrator_cli.cli.chat.budget import amount_of, priced
+from orchestrator_cli.cli.chat.in_loop import LoopInput, in_loop
+from orchestrator_cli.cli.chat.repl import ABOUT_A_RUN, OF_THE_COMMAND_LINE, run_repl
 from orchestrator_cli.cli.chat.session import ChatSession
 from orchestrator_cli.cli.chat.templates import from_template, templates
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
@@ -30,7 +32,7 @@ from orchestrator_cli.journal.journal import EventView
 from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.orchestrator import plan_prompt, run_prompt
 from orchestrator_cli.plan import Catalogue, Plan
-from orchestrator_cli.planning.plan_text import edited_text, plan_text, read_plan_text
+from orchestrator_cli.planning.plan_text import edited_text, is_empty, plan_text, read_plan_text
 from orchestrator_cli.planning.structured_output import Unusable
 from orchestrator_cli.recall.attachments import find_files
 from orchestrator_cli.recall.run_memory import load_beside, open_memory
@@ -51,6 +53,7 @@ from orchestrator_cli.views.text import file_name, one_line, spent
 from orchestrator_cli.views.tools import list_lines
 
 OFFERED_RUNS = 20
+DRAWN = "/run runs it, /plan edit changes it."
 
 
 def start_repl(
@@ -68,7 +71,7 @@ def start_repl(
 
     `command` runs a command of the command line, and returns its exit code.
     """
-    with reporting(output) as console:
+    with in_loop(OF_THE_COMMAND_LINE) as typed, reporting(output) as console:
         unsafe = confirm_no_sandbox(asked=unsafe_no_sandbox, yes=False)
         place = workspace or Path.cwd()  # what it is called now: a folder that is moved has another name
         flags = run_flags(LimitOptions(max_cost=max_cost), permissions)
@@ -79,6 +82,7 @@ def start_repl(
             console,
             unsafe,
             command=command,
+            typed=typed,
             arguments=arguments_of(permissions, model=model, max_cost=max_cost),
             name=conversation.session or "",
             goes_on=conversation.goes_on,
@@ -99,6 +103,7 @@ class ReplSession:
         unsafe: str = "",
         *,
         command: Callable[[list[str]], int],
+        typed: LoopInput,
         arguments: Sequence[str] = (),
         name: str = "",
         goes_on: bool = False,
@@ -122,7 +127,7 @@ class ReplSession:
         self._arguments = arguments
         self._waiting: tuple[Path, ...] = ()
         """Files for the next prompt."""
-        self._left = ""
+        self._typed = typed
         self._words: dict[str, tuple[str, ...]] = {}
         self._planned: _Planned | None = None
         self._console = console
@@ -164,9 +169,7 @@ class ReplSession:
             return exc.exit_code
         self._console.print_answer(result.answer)
         draw_images(self._console, self._settings)
-        if late := self._latest.state.unread:
-            self._say("note  The run had ended when you said that; it is your next prompt, if you like.")
-        self._left = "\n".join(filter(None, (*late, unfinished())))
+        self._typed.keep(self._latest.state.unread, unfinished(), self._say)
         load_beside(self._settings)
         self._chat.add(exchange, result.usage)
         own = self._settings.home / "runs" / result.run / "journal.jsonl"
@@ -204,7 +207,7 @@ class ReplSession:
 
     def left(self) -> str:
         """What was typed during the last run and came too late for it; it is returned once."""
-        left, self._left = self._left, ""
+        left, self._typed.late = self._typed.late, ""
         self._words.clear()
         return left
 
@@ -251,7 +254,7 @@ class ReplSession:
 
         Raises `ConfigError` if it cannot be asked; nothing is changed then.
         """
-        settings = self._with(model=name) if name else self._settings
+        settings = priced(self._with(model=name)) if name else self._settings
         names = LiveModels().names(settings)
         if name:
             self._change(settings, "model", name)
@@ -261,14 +264,12 @@ class ReplSession:
     def budget(self, dollars: str) -> list[str]:
         """Lines about what a prompt may cost; with a number, what it may cost from now on.
 
-        Raises `UsageError` if it is none.
+        `off` removes the limit. Raises `UsageError` if it is neither, and `ConfigError` if a model has no
+        price; nothing is changed then.
         """
         if dollars:
-            try:
-                amount = float(dollars.strip().lstrip("$"))
-            except ValueError:
-                raise UsageError(f"{one_line(dollars, 40)} is no amount.", "Say /budget 0.50") from None
-            self._change(self._with(max_cost=amount), "max_cost", amount)
+            amount = amount_of(dollars)
+            self._change(priced(self._with(max_cost=amount)), "max_cost", amount)
         limit = self._settings.max_cost
         most = "is not limited" if limit is None else f"is at most ${limit:.2f}"
         return [f"The cost of each prompt {most}. Spent in this loop: {spent(self._runs.spent)}."]
@@ -281,7 +282,7 @@ class ReplSession:
         """Use these settings from now on, also in the background."""
         option = f"--{name.replace('_', '-')}="
         others = (one for one in self._arguments if not one.startswith(option))
-        self._arguments = (*others, f"{option}{value}")
+        self._arguments = (*others, *([] if value is None else [f"{option}{value}"]))
         self._settings, self._changed = settings, self._changed | {name: value}
 
     def status(self) -> str:
@@ -304,7 +305,7 @@ class ReplSession:
             recalled = run.state.recalled
             catalogue = run.planner_context(recalled.tools if recalled else ()).catalogue
         self._planned = _Planned(text, options, made, catalogue)
-        return [*plan_lines(made), "/run runs it, /plan edit changes it."]
+        return [*plan_lines(made), DRAWN]
 
     def edit_planned(self) -> list[str]:
         """Open the plan that was drawn last in the user's editor. Returns its graph as lines.
@@ -314,19 +315,19 @@ class ReplSession:
         planned = self._drawn()
         with self._console.held():
             text = edit(planned.text)
-        if text is None:
+        if text is None or is_empty(text):
             return ["Nothing was changed."]
         try:
             plan, repairs = read_plan_text(text, planned.catalogue)
         except Unusable as exc:
-            self._planned = replace(planned, text=edited_text(text, exc.faults))
+            self._planned = replace(planned, text=edited_text(text, exc.faults, runs=False))
             raise UsageError(
                 "\n".join(["It cannot run like this:", *(f"- {one}" for one in exc.faults)]),
                 "/plan edit opens what you wrote again.",
             ) from exc
         plan = plan.model_copy(update={"version": planned.plan.version, "routes": planned.plan.routes})
-        self._planned = replace(planned, plan=plan, text=plan_text(plan))
-        return [*(f"set right: {one}" for one in repairs), *plan_lines(plan)]
+        self._planned = replace(planned, plan=plan, text=plan_text(plan, runs=False))
+        return [*(f"set right: {one}" for one in repairs), *plan_lines(plan), DRAWN]
 
     def _drawn(self) -> "_Planned":
         if self._planned is None:
@@ -335,6 +336,9 @@ class ReplSession:
 
     def last_plan(self) -> list[str] | None:
         state = self._latest.state
+        if not state.run:
+            found = next(recent(self._settings, everywhere=False, limit=1), None)
+            state = state if found is None else found.state
         return plan_lines(state.plan) if state.has_plan else None
 
     def tools(self) -> list[str]:
@@ -406,7 +410,7 @@ class _Planned:
 
     def __post_init__(self) -> None:
         if not self.text:
-            object.__setattr__(self, "text", plan_text(self.plan))
+            object.__setattr__(self, "text", plan_text(self.plan, runs=False))
 
 
 class _Latest:

@@ -20,6 +20,7 @@ import select
 import sys
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, TextIO
 
@@ -27,6 +28,7 @@ from pydantic import JsonValue
 
 from orchestrator_cli.approvals.broker import Question, UserReply
 from orchestrator_cli.approvals.deadlines import left_of
+from orchestrator_cli.cli.chat.during_run import command_lines
 from orchestrator_cli.cli.editor import edit
 from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.planning.plan_text import may_be_edited
@@ -165,6 +167,9 @@ def edited(line: str, key: Key) -> str:
 
 
 POLL_S = 0.1
+HINT = "Type a remark to the run, or /help. Ctrl-C ends the run."
+HINT_S = 10.0
+"""How long it is shown at the start of a run."""
 
 
 def can_read_terminal(console: Console, source: TextIO | None = None) -> bool:
@@ -220,6 +225,7 @@ class _Reader:
         self._started_for: str | None = None
         """The question that was open when the first key of the line was typed."""
         self._wants_editor: Question | None = None
+        self._hint_until = time.monotonic() + HINT_S
 
     @property
     def line(self) -> str:
@@ -269,13 +275,18 @@ class _Reader:
         if asked and question is not None:
             self._console.show_typed(TypedLine(question.question, _form_and_time(question), self._line))
         else:
-            self._console.show_typed(TypedLine("you", "", self._line) if self._line else None)
+            hint = (
+                TypedLine("", "", HINT)
+                if self._takes_remarks and time.monotonic() < self._hint_until
+                else None
+            )
+            self._console.show_typed(TypedLine("you", "", self._line) if self._line else hint)
 
     def _take(self, keys: Iterable[Key], shown: Question | None) -> None:
         """Act on keys. A line that they begin can answer only the question that was shown before."""
         for key in keys:
             if key.name == "enter":
-                line, self._line = self._line.strip(), ""
+                line, self._line = self._line.rstrip(), ""
                 started_for, self._started_for = self._started_for, None
                 question = self._question()
                 if line and started_for in (None, question.id if question else None):
@@ -291,7 +302,13 @@ class _Reader:
 
     def _submit(self, line: str, question: Question | None) -> None:
         try:
-            if question is not None:
+            lines = command_lines(
+                line, self._console.state, asked=question is not None, takes_remarks=self._takes_remarks
+            )
+            line = line.strip()
+            if lines is not None:
+                self._console.lines([f"  {text}" for text in lines])
+            elif question is not None:
                 self._answer(question, line)
             elif self._takes_remarks and (line.lower() in YES_OR_NO or line.isdecimal()):
                 self._console.lines(["  There is no open question."])

@@ -176,6 +176,14 @@ def test_error_that_ended_the_run_is_shown_once() -> None:
     assert stream.getvalue().count("error: It broke \\u001b[31mbadly.\n  Mend it.\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("outcome", "is_error"), [("cancelled", False), ("interrupted", False), ("failed", True)]
+)
+def test_what_the_user_wanted_is_not_an_error(outcome: str, is_error: bool) -> None:
+    ended = FINISHED.model_copy(update={"outcome": outcome, "error": "Ended."})
+    assert ("error: Ended." in shown(STARTED, ended)) == is_error
+
+
 def test_lines_in_a_pipe_are_not_wrapped_and_hold_no_escape_sequences(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

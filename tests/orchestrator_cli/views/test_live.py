@@ -112,6 +112,26 @@ def test_a_question_is_what_a_run_waits_for() -> None:
     assert wait_of(state).what == "waits for you"
 
 
+def test_a_run_waits_for_its_user_if_all_that_runs_does() -> None:
+    files = [
+        events.ApprovalAsked(id=n, what="writes", subject=n, question="May it?") for n in ("scan", "alone")
+    ]
+    facts = (*PLANNED, begun("scan"), begun("alone"))
+    assert wait_of(after(*facts, files[0])).what == "1 running"
+    assert wait_of(after(*facts, *files)).what == "waits for you"
+
+
+def test_the_first_call_is_named_while_it_is_under_way() -> None:
+    seen = Seen(after(STARTED, asked("planner")), NOW)
+    assert "1 call under way" in drawn(seen, Size(80, 24))[-1]
+
+
+def test_a_narrow_status_line_keeps_the_cost() -> None:
+    seen = Seen(after(*PLANNED, begun("scan"), spent("planner"), asked("reviser")), NOW)
+    for width in (70, 80):
+        assert drawn(seen, Size(width, 24))[-1].rstrip().endswith("$0.0123")
+
+
 def test_a_call_is_under_way_until_it_is_counted() -> None:
     facts = [STARTED, events.PlanProposed(plan=DIAMOND), begun("a"), asked("agent", "a"), asked("agent", "a")]
     assert len(after(*facts).asking) == 2
