@@ -152,6 +152,8 @@ def ask_reviser(run: Run, context: PlannerContext, causes: Sequence[Cause]) -> R
         outcomes=failures(state) | _values(state),
         causes=tuple(causes),
         lessons=state.lessons,
+        remarks=tuple(text for text in state.remarks if text not in {cause.text for cause in causes}),
+        refusals=state.refusals,
     )
     failed = {name for name, one in state.states.items() if one == "failed"}
     # A person may change their mind; a reviser that does so goes in loops.
