@@ -176,7 +176,7 @@ def ask_reviser(run: Run, context: PlannerContext, causes: Sequence[Cause]) -> R
     def apply(patch: Patch) -> Plan:
         patch = route_patch(patch, situation.plan, evidence(), failed)
         next_version(run.state, patch)
-        check_patch_approval(patch, broker=run.broker, cancellation=run.cancellation)
+        check_patch_approval(patch, situation.plan, broker=run.broker, cancellation=run.cancellation)
 
         def choose(state: RunState) -> events.PlanRevised:
             return events.PlanRevised(

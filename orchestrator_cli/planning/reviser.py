@@ -64,7 +64,7 @@ class _Reply(FrozenModel):
     new_tools: tuple[NewTool, ...] = ()
 
 
-class Refusal(FrozenModel):
+class UserRefusal(FrozenModel):
     """What the user did not allow, and why."""
 
     subject: str
@@ -85,7 +85,7 @@ class Situation(FrozenModel):
     """The reasons of earlier patches."""
     remarks: Sequence[str] = ()
     """What the user said earlier in the run, without what is among the causes."""
-    refusals: Sequence[Refusal] = ()
+    refusals: Sequence[UserRefusal] = ()
 
 
 def revise(

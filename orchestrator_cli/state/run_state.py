@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from orchestrator_cli import events
 from orchestrator_cli.plan import Patch, Plan, Result, State, Subtask, order, ready, unstarted, whole_name
-from orchestrator_cli.planning.reviser import Cause, Refusal
+from orchestrator_cli.planning.reviser import Cause, UserRefusal
 from orchestrator_cli.values import Attachment, Conversation, Usage, seconds_between
 
 OVER: frozenset[State] = frozenset({"done", "failed", "skipped"})
@@ -265,10 +265,10 @@ class RunState:
         return tuple(cause.text for cause in self.causes if cause.what == "the user said")
 
     @property
-    def refusals(self) -> tuple[Refusal, ...]:
+    def refusals(self) -> tuple[UserRefusal, ...]:
         """What the user did not allow and gave a reason for, oldest first."""
         return tuple(
-            Refusal(subject=_subject(self.asked[given.id]), reason=given.remark)
+            UserRefusal(subject=_subject(self.asked[given.id]), reason=given.remark)
             for given in self.given.values()
             if given.decision == "no" and given.remark and given.by != "deadline" and given.id in self.asked
         )

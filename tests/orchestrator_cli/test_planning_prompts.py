@@ -137,7 +137,5 @@ def test_the_reviser_sees_what_is_under_way_if_a_remark_may_concern_it(said: Any
     cause = Cause(subtask="" if said == "the user said" else "other", what=said, text="in French")
     plan = Plan(goal="g", subtasks=(now,))
     request = asked_of_reviser(CONTEXT, plan, states={"now": "running"}, outcomes={}, causes=(cause,))
-    (shown,) = (
-        json.loads(line) for line in str(request[1]["content"]).splitlines() if line.startswith("{")
-    )
+    (shown,) = (json.loads(line) for line in str(request[1]["content"]).splitlines() if line.startswith("{"))
     assert ("instruction" in shown) == (said == "the user said")
