@@ -34,7 +34,7 @@ from orchestrator_cli.default_models import (
 from orchestrator_cli.durable.places import folder_id
 from orchestrator_cli.errors import ConfigError
 from orchestrator_cli.http_requests import LOOPBACK, urlopen
-from orchestrator_cli.local_servers import LLAMA_CPP, OLLAMA, USUAL, UsualPlace, bare_address, owners_at, strangers_at
+from orchestrator_cli.local_servers import LLAMA_CPP, OLLAMA, USUAL, UsualPlace, owners_at, strangers_at
 
 _taken: dict[str, str] = {}
 _given: dict[str, str] = {}
@@ -347,7 +347,8 @@ def own_server() -> ModelServer | None:
     if not (base := base_url().rstrip("/")):
         return None
     models = _models(f"{base}/models", ("data", "id"), key=os.environ.get("OPENAI_API_KEY") or "")
-    return ModelServer(f"the server at OPENAI_BASE_URL, {bare_address(base)}", "openai", models, "OPENAI_BASE_URL set")
+    where = f"{base.partition('//')[0]}//{urllib.parse.urlsplit(base).netloc.rpartition('@')[2]}"
+    return ModelServer(f"the server at OPENAI_BASE_URL, {where}", "openai", models, "OPENAI_BASE_URL set")
 
 
 def local_servers() -> Iterator[ModelServer]:

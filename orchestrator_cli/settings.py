@@ -411,7 +411,8 @@ def _build(given: Mapping[str, Any], files: Mapping[Path, Mapping[str, Any]]) ->
         EnvSettingsSource(Settings),
         *(InitSettingsSource(Settings, dict(values)) for values in files.values()),
     )
-    return _build_from(sources, f"read from {', '.join(['the flags', 'ORCH_* in the environment', *map(str, files)])}")
+    read = ", ".join(["the flags", "ORCH_* in the environment", *map(str, files)])
+    return _build_from(sources, f"read from {read}")
 
 
 def _build_from(sources: tuple[PydanticBaseSettingsSource, ...], about: str) -> Settings:
