@@ -234,7 +234,7 @@ def missing_key(model: str) -> str:
 
     Not covered: providers outside `FAMILIES`, a wrong key, and a server that is down.
     """
-    provider = _provider_of(model)
+    provider = provider_of(model)
     for key, family in FAMILIES.items():
         if family.provider == provider and not any(map(os.environ.get, (key, *OTHER_NAMES.get(key, ())))):
             enough = "; any text is enough for a local server" if provider == "openai" else ""
@@ -244,7 +244,7 @@ def missing_key(model: str) -> str:
 
 def malformed(model: str) -> str:
     """What is wrong with the key or address that is set for a model's provider; empty for nothing."""
-    provider = _provider_of(model)
+    provider = provider_of(model)
     keys = [key for key, family in FAMILIES.items() if family.provider == provider]
     keys = [name for key in keys for name in (key, *OTHER_NAMES.get(key, ()))]
     prefix = provider.removesuffix("_chat").upper()
@@ -286,7 +286,8 @@ def _certificates_fault(name: str) -> str:
     return ""
 
 
-def _provider_of(model: str) -> str:
+def provider_of(model: str) -> str:
+    """LiteLLM's prefix of a model, or the provider in its list."""
     provider, slash, _ = model.partition("/")
     return provider if slash else str(read_list().get(model, {}).get("litellm_provider"))
 
@@ -346,8 +347,7 @@ def own_server() -> ModelServer | None:
     if not (base := base_url().rstrip("/")):
         return None
     models = _models(f"{base}/models", ("data", "id"), key=os.environ.get("OPENAI_API_KEY") or "")
-    parts = urllib.parse.urlsplit(base)  # it can hold a password
-    where = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+    where = f"{base.partition('//')[0]}//{urllib.parse.urlsplit(base).netloc.rpartition('@')[2]}"
     return ModelServer(f"the server at OPENAI_BASE_URL, {where}", "openai", models, "OPENAI_BASE_URL set")
 
 

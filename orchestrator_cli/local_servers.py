@@ -9,7 +9,9 @@ ends and is replaced between the look, which each request makes, and the request
 
 import os
 import pwd
+import socket
 import urllib.parse
+import urllib.request
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -37,6 +39,7 @@ USUAL = {
 """Where LiteLLM finds the servers of a provider, by its prefix, if nothing is set."""
 FIRST_PERSON = 1000
 """Users below are those of the system."""
+CONNECT_S = 2.0
 
 
 def owners_at(address: str) -> str:
@@ -49,6 +52,42 @@ def strangers_at(address: str) -> str:
     """The other persons whose programs listen at an address of this machine; empty for none."""
     found = listeners(urllib.parse.urlsplit(address).port or 0) or ()
     return " and ".join(_named(user) for user in sorted(found) if not _is_trusted(user))
+
+
+def server_of(provider: str, own: str) -> tuple[str, str]:
+    """The variable that names the server of a provider, and the address that is set or usual.
+
+    The address is empty if it is the provider's own. `own`: that of the user's OpenAI-compatible server.
+    """
+    if provider == "openai":
+        return "OPENAI_BASE_URL", own
+    place = USUAL.get(provider)
+    variable = place.variable if place else f"{provider.upper()}_API_BASE"
+    return variable, os.environ.get(variable) or (place.address if place else "")
+
+
+def bare_address(address: str) -> str:
+    """Scheme, host and port of an address, which can hold a password or a key besides."""
+    parts = urllib.parse.urlsplit(address)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
+
+
+def connection_fault(address: str) -> str:
+    """Why nothing can be connected to at an address; empty if it can, or if a proxy is in between.
+
+    Nothing is sent.
+    """
+    parts = urllib.parse.urlsplit(address)
+    host, scheme = parts.hostname or "", parts.scheme
+    if scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
+        return ""
+    try:
+        port = parts.port or (443 if scheme == "https" else 80)
+        socket.create_connection((host, port), timeout=CONNECT_S).close()
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    return ""
 
 
 def _is_trusted(user: int) -> bool:

@@ -390,11 +390,11 @@ def _servers_of(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def check_user_values(values: Mapping[str, Any], file: Path) -> Settings:
-    """What the user's own file alone sets. Raises `ConfigError`, by the rules for every file of settings.
+    """What the user's own file alone would set. Raises `ConfigError`, by the rules for every such file.
 
     Without the environment, which would hide a wrong value that it overrides.
     """
-    return _build_from((InitSettingsSource(Settings, dict(values)),), str(file))
+    return _build_from((InitSettingsSource(Settings, dict(values)),), f"{shown_path(file)} was not changed")
 
 
 def variable_of(parts: Sequence[str]) -> str:
@@ -413,10 +413,11 @@ def _build(given: Mapping[str, Any], files: Mapping[Path, Mapping[str, Any]]) ->
         EnvSettingsSource(Settings),
         *(InitSettingsSource(Settings, dict(values)) for values in files.values()),
     )
-    return _build_from(sources, ", ".join(["the flags", "ORCH_* in the environment", *map(str, files)]))
+    read = ", ".join(["the flags", "ORCH_* in the environment", *map(str, files)])
+    return _build_from(sources, f"read from {read}")
 
 
-def _build_from(sources: tuple[PydanticBaseSettingsSource, ...], read: str) -> Settings:
+def _build_from(sources: tuple[PydanticBaseSettingsSource, ...], about: str) -> Settings:
     try:
         return Settings(_build_sources=(sources, {}))
     except ValidationError as exc:
@@ -426,7 +427,7 @@ def _build_from(sources: tuple[PydanticBaseSettingsSource, ...], read: str) -> S
         )
         if exc.error_count() > MOST_FAULTS:
             faults += f"; and {exc.error_count() - MOST_FAULTS:,} more"
-        message = f"A setting is wrong: {faults} (read from {read})"
+        message = f"A setting is wrong: {faults} ({about})"
         raise ConfigError(message, "Correct it, or remove it to use the default.") from exc
 
 

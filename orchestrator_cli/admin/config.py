@@ -121,7 +121,7 @@ def set_own(place: Path, name: Name, text: str) -> JsonValue:
         set_value(place, name, kept, lambda values: check_user_values(values, place))
         return _shown(name[-1], kept)
     message = fault.message if fault else "It is neither TOML nor JSON."
-    raise ConfigError(message, _remedy(name)) from fault
+    raise ConfigError(message, _remedy(name, is_set=_is_set(before, name))) from fault
 
 
 def unset_own(place: Path, name: Name) -> None:
@@ -159,7 +159,7 @@ def _as_kept(value: Any, made: Settings, name: Name) -> Any:
     return here if isinstance(value, str) and isinstance(here, bool | int | float) else value
 
 
-def _remedy(name: Name) -> str:
+def _remedy(name: Name, *, is_set: bool) -> str:
     kind: Any = Settings
     for part in name:
         kind = _plain(kind)
@@ -172,7 +172,11 @@ def _remedy(name: Name) -> str:
         return f"Write a table, such as: orch config set {said} '{{name = \"value\"}}'"
     if get_origin(kind) is Literal:
         return f"Say one of: {', '.join(map(str, get_args(kind)))}"
-    return f"Say another value, or use the default: orch config unset {said}"
+    return "Say another value" + (f", or use the default: orch config unset {said}" if is_set else ".")
+
+
+def _is_set(values: Any, name: Name) -> bool:
+    return not name or (name[0] in values and _is_set(values[name[0]], name[1:]))
 
 
 def _plain(kind: Any) -> Any:

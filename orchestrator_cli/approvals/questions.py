@@ -96,7 +96,9 @@ def approved_plan(
     raise NotApproved(f"The plan still had faults after it was edited {ROUNDS} times.", "Nothing was done.")
 
 
-def check_patch_approval(patch: Patch, *, broker: ApprovalBroker, cancellation: Cancellation) -> None:
+def check_patch_approval(
+    patch: Patch, plan: Plan, *, broker: ApprovalBroker, cancellation: Cancellation
+) -> None:
     """Ask about a change of the plan, if the policy wants that.
 
     Raises `PatchRefused` with the person's reason, and `ApprovalNeeded`.
@@ -107,7 +109,7 @@ def check_patch_approval(patch: Patch, *, broker: ApprovalBroker, cancellation: 
         what="plan",
         subject=f"version {patch.base_version + 1}",
         question=f"Change the plan? {patch.reason}",
-        details=patch_text(patch),
+        details=patch_text(patch, plan),
     )
     given = broker.ask(question, cancellation)
     if given.decision == "no":

@@ -152,6 +152,8 @@ def ask_reviser(run: Run, context: PlannerContext, causes: Sequence[Cause]) -> R
         outcomes=failures(state) | _values(state),
         causes=tuple(causes),
         lessons=state.lessons,
+        remarks=tuple(text for text in state.remarks if text not in {cause.text for cause in causes}),
+        refusals=state.refusals,
     )
     failed = {name for name, one in state.states.items() if one == "failed"}
     # A person may change their mind; a reviser that does so goes in loops.
@@ -174,7 +176,7 @@ def ask_reviser(run: Run, context: PlannerContext, causes: Sequence[Cause]) -> R
     def apply(patch: Patch) -> Plan:
         patch = route_patch(patch, situation.plan, evidence(), failed)
         next_version(run.state, patch)
-        check_patch_approval(patch, broker=run.broker, cancellation=run.cancellation)
+        check_patch_approval(patch, situation.plan, broker=run.broker, cancellation=run.cancellation)
 
         def choose(state: RunState) -> events.PlanRevised:
             return events.PlanRevised(

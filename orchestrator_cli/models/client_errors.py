@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.errors import ProviderError, RequestRefused
 from orchestrator_cli.http_bodies import BodyRefused
+from orchestrator_cli.local_servers import bare_address
 from orchestrator_cli.models.model import TransientError
 from orchestrator_cli.models.wire import RedirectRefused
 
@@ -29,7 +30,7 @@ def translate(exc: Exception, name: str) -> ProviderError:
     # LiteLLM reports a connection that was never made as a server error.
     kinds = (httpx.ConnectError, httpx.ConnectTimeout)
     if unmade := next((e for e in _causes(exc) if isinstance(e, kinds)), None):
-        return _unreachable(name, str(unmade) or "it did not answer")
+        return _unreachable(name, str(unmade) or "it did not answer", _address_of(unmade))
     for cause in _causes(exc):
         if isinstance(cause, BodyRefused):
             return RequestRefused(
@@ -117,7 +118,7 @@ def _passing(exc: Exception, name: str, words: str, status: int) -> TransientErr
         case _ if not status and _is_unreadable(exc, words):
             return TransientError(f"{name} sent a reply that cannot be read.", TRY_AGAIN, unsure=True)
         case foreign.APIConnectionError() | ConnectionError() | OSError():
-            return _unreachable(name, words, unsure=True)
+            return _unreachable(name, words, _address_of(exc), unsure=True)
         case _:
             # If an open connection was lost, the provider may have begun to answer.
             was_cut = any(isinstance(e, httpx.TransportError) for e in _causes(exc))
@@ -137,12 +138,24 @@ def filtered(name: str, text: str, *, unsure: bool = False) -> RequestRefused:
     )
 
 
-def _unreachable(name: str, fault: str, *, unsure: bool = False) -> TransientError:
+def _unreachable(name: str, fault: str, address: str, *, unsure: bool = False) -> TransientError:
+    where = f" at {address}" if address else ""
     return TransientError(
-        f"{name} cannot be reached: {fault}",
+        f"{name} cannot be reached{where}: {fault}",
         "Check that its server runs and that OPENAI_BASE_URL or the network is right.",
         unsure=unsure,
     )
+
+
+def _address_of(exc: BaseException) -> str:
+    """Where a request was sent, without what may be a key; empty if that is unknown."""
+    import httpx
+
+    for cause in _causes(exc):
+        if isinstance(cause, httpx.RequestError):
+            with contextlib.suppress(RuntimeError):  # it does not know its request
+                return bare_address(str(cause.request.url))
+    return ""
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:

@@ -49,11 +49,11 @@ def plan_text(plan: Plan, faults: Iterable[str] = (), *, runs: bool = True) -> s
     return _head(runs=runs) + fault_lines(faults) + _dumped(rows)
 
 
-def patch_text(patch: Patch) -> str:
-    """What a patch adds and replaces, with all fields, and what it removes."""
+def patch_text(patch: Patch, plan: Plan) -> str:
+    """What a patch of a plan adds, with all fields, which fields it changes to what, and what it removes."""
     rows: dict[str, Any] = {"reason": patch.reason}
     rows |= {"add": [_rows(s) for s in patch.add]} if patch.add else {}
-    rows |= {"replace": [_rows(s) for s in patch.replace]} if patch.replace else {}
+    rows |= {"replace": [_changes(plan[s.id], s) for s in patch.replace]} if patch.replace else {}
     rows |= {"remove": list(patch.remove)} if patch.remove else {}
     return _dumped(rows)
 
@@ -99,6 +99,11 @@ def read_plan_text(text: str, catalogue: Catalogue) -> tuple[Plan, tuple[Repair,
 def _rows(subtask: Subtask) -> dict[str, Any]:
     first = {"id": subtask.id, "title": subtask.title, "kind": subtask.kind}
     return first | subtask.model_dump(mode="json", exclude_defaults=True)
+
+
+def _changes(before: Subtask, after: Subtask) -> dict[str, Any]:
+    was, is_ = before.model_dump(mode="json"), after.model_dump(mode="json")
+    return {"id": after.id} | {name: value for name, value in is_.items() if value != was[name]}
 
 
 class _Dumper(yaml.SafeDumper):

@@ -167,7 +167,11 @@ def _spelled(plan: Plan, _: Catalogue) -> tuple[Plan, list[Repair]]:
     """Make ids valid, and correct references to them if only one id fits."""
     slugs = _slugs([s.id for s in plan.subtasks])
     repairs = [
-        Repair(subtask=new, field="id", message=f"was {old!r}, which is no id")
+        Repair(
+            subtask=new,
+            field="id",
+            message=f"was {old!r}, which is {'reserved' if old in RESERVED else 'no id'}",
+        )
         for old, new in slugs.items()
         if old != new
     ]

@@ -64,6 +64,14 @@ class _Reply(FrozenModel):
     new_tools: tuple[NewTool, ...] = ()
 
 
+class UserRefusal(FrozenModel):
+    """What the user did not allow, and why."""
+
+    subject: str
+    """A subtask, or "the plan"."""
+    reason: str
+
+
 class Situation(FrozenModel):
     """The run as the reviser sees it."""
 
@@ -75,6 +83,9 @@ class Situation(FrozenModel):
     causes: Sequence[Cause]
     lessons: Sequence[str] = ()
     """The reasons of earlier patches."""
+    remarks: Sequence[str] = ()
+    """What the user said earlier in the run, without what is among the causes."""
+    refusals: Sequence[UserRefusal] = ()
 
 
 def revise(
@@ -131,6 +142,8 @@ def _messages(situation: Situation, planner_context: PlannerContext) -> list[Mes
     # What went well needs no more than a name; of what did not, the reviser has to find the reason.
     whole = changeable | {cause.subtask for cause in situation.causes}
     whole |= {name for name, state in situation.states.items() if state == "failed"}
+    if any(not cause.subtask for cause in situation.causes):  # it may concern what is under way
+        whole |= {name for name, state in situation.states.items() if state in ("running", "waiting")}
     system = render(
         "reviser",
         fields=subtask_fields(
@@ -158,6 +171,8 @@ def _messages(situation: Situation, planner_context: PlannerContext) -> list[Mes
         ],
         causes=situation.causes,
         lessons=situation.lessons,
+        remarks=situation.remarks,
+        refusals=situation.refusals,
         guidance=planner_context.guidance,
         here=planner_context.surroundings,
         attached=[file.model_copy(update={"text": "", "image": ""}) for file in planner_context.attached],

@@ -47,6 +47,7 @@ AUDIO = {
     **{".oga": "audio/ogg", ".opus": "audio/ogg", ".flac": "audio/flac", ".aac": "audio/aac"},
 }
 """Media types by the endings of names. Of a video, what is said is written down."""
+TABLES = {".csv": "text/csv", ".tsv": "text/tab-separated-values"}
 OTHER_IMAGES = frozenset((".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".ico", ".psd"))
 
 
@@ -95,7 +96,7 @@ def _found(path: Path, settings: Settings) -> FoundFile:
         return FoundFile(path, "image", f"image/{image}", data)
     if media := AUDIO.get(suffix):
         return FoundFile(path, "audio", media, data)
-    return FoundFile(path, "text", "text/markdown", data)
+    return FoundFile(path, "text", TABLES.get(suffix, "text/plain"), data)
 
 
 def image_form(data: bytes) -> str:
@@ -150,7 +151,9 @@ def _converted(file: FoundFile, convert: Converter, refused: Callable[[Path], st
         raise UnreadableDocument(f"it holds more than {MAX_CHARS:,} characters of text")
     lines = [f"{one.place}: {why}" if one.place else why for one in found for why in one.document.unread]
     unread = f", without {'; '.join(shortened(lines))}" if lines else ""
-    return file.media, text.encode(), f"{len(text):,} characters{unread}"
+    is_markdown = len(found) > 1 or found[0].document.form == "markdown"
+    media = "text/markdown" if is_markdown else file.media
+    return media, text.encode(), f"{len(text):,} characters{unread}"
 
 
 def picture(row: object) -> tuple[str, bytes, str]:

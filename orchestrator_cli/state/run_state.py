@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from orchestrator_cli import events
 from orchestrator_cli.plan import Patch, Plan, Result, State, Subtask, order, ready, unstarted, whole_name
-from orchestrator_cli.planning.reviser import Cause
+from orchestrator_cli.planning.reviser import Cause, UserRefusal
 from orchestrator_cli.values import Attachment, Conversation, Usage, seconds_between
 
 OVER: frozenset[State] = frozenset({"done", "failed", "skipped"})
@@ -270,6 +270,15 @@ class RunState:
         """What the user said and no reviser has dealt with."""
         return tuple(cause.text for cause in self.causes if cause.what == "the user said")
 
+    @property
+    def refusals(self) -> tuple[UserRefusal, ...]:
+        """What the user did not allow and gave a reason for, oldest first."""
+        return tuple(
+            UserRefusal(subject=_subject(self.asked[given.id]), reason=given.remark)
+            for given in self.given.values()
+            if given.decision == "no" and given.remark and given.by != "deadline" and given.id in self.asked
+        )
+
     def waits(self, blocked: Mapping[str, str]) -> frozenset[str]:
         """Of names with the approval that each waits for, those without an answer."""
         return frozenset(name for name, approval in blocked.items() if approval not in self.given)
@@ -344,3 +353,8 @@ class RunState:
                 or whole_name(asked.subject) in waiting
             )
         )
+
+
+def _subject(asked: events.ApprovalAsked) -> str:
+    """What a question is about, in words that no file and no server can choose."""
+    return asked.subject if asked.what in ("plan", "writes", "subtask", "question") else "a permission"

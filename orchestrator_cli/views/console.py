@@ -13,6 +13,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console as RichConsole
@@ -146,7 +147,7 @@ class Console:
         """
         self._print(answer, is_data=is_data)
         if not self._quiet:
-            self._say(file_lines(self._state, self._hint))
+            self._say(file_lines(self._state, _current_folder(), self._hint))
 
     def draw(self, protocol: ImageProtocol, name: str, png: bytes, width: int) -> None:
         """Draw an image below its name."""
@@ -272,3 +273,11 @@ def document_progress(wanted: bool = True) -> Iterator[Callable[[str, int, float
                 bar.update(task, total=count, completed=min(at + 1, count), ref=name)
 
         yield on_document
+
+
+def _current_folder() -> Path:
+    """The current folder; one that is nowhere if it is gone."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path()

@@ -100,10 +100,8 @@ class FileLog:
         self._plans: dict[str, Plan] = {}
         self._id = ("", 0)
         """The log's id, and the inode of the file that has it."""
-        with _translated(path), self._locked() as file:
-            if os.fstat(file).st_size == 0:
-                # The home may not exist yet, so the last seal is recorded with the first entry.
-                append(file, begun(HEADER)[0])
+        # It begins with the first entry: a run that cannot start leaves none.
+        check_log(path)
 
     def __call__(self, event: Event, state: RunState | None = None) -> None:  # noqa: ARG002
         """Raises `UsageError` where the file can no longer be written, `RunFailed` where the home cannot."""

@@ -17,8 +17,9 @@ from orchestrator_cli.state import RunState, Version
 from orchestrator_cli.values import Remembered, Usage, seconds_between
 from orchestrator_cli.views.envelope import states_of
 from orchestrator_cli.views.graph import plan_diff, plan_lines
+from orchestrator_cli.views.narration import MOST_FILES
 from orchestrator_cli.views.progress import rows_of
-from orchestrator_cli.views.text import clean, columns, counted, duration, one_line, spent
+from orchestrator_cli.views.text import clean, columns, counted, duration, file_name, one_line, spent
 
 WIDE, ANSWER_LINES = 100, 40
 
@@ -39,6 +40,8 @@ class Summary:
     schedule: str = ""
     """The schedule that started it; empty if a person did."""
     approvals: tuple[events.ApprovalAsked, ...] = ()
+    undone: bool = False
+    """Whether some of its changes were taken back."""
 
     @property
     def left_s(self) -> float | None:
@@ -81,6 +84,7 @@ def runs_lines(rows: Sequence[Summary], *, everywhere: bool = False) -> list[str
         age = duration(seconds_between(row.began, now)) if row.began else "?"
         where = f"  schedule {row.schedule}" if row.schedule else ""
         where += f"  {one_line(row.workspace)}" if everywhere else ""
+        where += "  undone" if row.undone else ""
         where += f"  asks, {duration(left)} left to answer" if (left := row.left_s) else ""
         line = f"{row.run}  {row.state:<11} {age + ' ago':>12}  {_cost(row.usage)}{where}"
         lines += [line, f"    {one_line(row.prompt, WIDE)}"]
@@ -103,9 +107,7 @@ def show_lines(summary: Summary, state: RunState) -> list[str]:
         lines.append(f"  guidance   {given}")
     if state.url:
         lines.append(f"  watch      {one_line(state.url)}")
-    if state.feedback:
-        why = f": {one_line(state.feedback.why, 4 * WIDE)}" if state.feedback.why else ""
-        lines.append(f"  feedback   {state.feedback.vote}{why}")
+    lines += _afterwards_lines(state)
     lines += _memory_lines(state)
     if state.has_plan:
         lines += ["", f"plan, version {state.plan.version}: {one_line(state.plan.goal, 2 * WIDE)}"]
@@ -113,6 +115,7 @@ def show_lines(summary: Summary, state: RunState) -> list[str]:
     lines += _version_lines(state.versions)
     lines += _work_lines(state)
     lines += _answer_lines(state)
+    lines += _file_lines(state)
     for asked in summary.approvals:
         lines += ["", f"open question {asked.id} about {asked.what}: {one_line(asked.question, 4 * WIDE)}"]
         lines += [f"  {duration(left)} left to answer"] if (left := left_of(asked.deadline)) else []
@@ -125,6 +128,15 @@ def show_lines(summary: Summary, state: RunState) -> list[str]:
     return lines
 
 
+def _afterwards_lines(state: RunState) -> list[str]:
+    """What its user did with the finished run."""
+    lines = [f"  undone     what it had changed: orch diff {state.run}"] if state.undone else []
+    if state.feedback:
+        why = f": {one_line(state.feedback.why, 4 * WIDE)}" if state.feedback.why else ""
+        lines.append(f"  feedback   {state.feedback.vote}{why}")
+    return lines
+
+
 def _answer_lines(state: RunState) -> list[str]:
     if state.finished is None or not state.finished.answer:
         return []
@@ -132,6 +144,14 @@ def _answer_lines(state: RunState) -> list[str]:
     more = len(answer) - ANSWER_LINES
     left_out = [f"  … {counted(more, 'more line')} …"] if more > 0 else []
     return ["", "answer", *(f"  {line}" for line in answer[:ANSWER_LINES]), *left_out]
+
+
+def _file_lines(state: RunState) -> list[str]:
+    """The files that the run has made, changed or deleted, as they are counted at its end."""
+    changes = list(state.changes.values())
+    more = [f"  … and {counted(len(changes) - MOST_FILES, 'more file')}"] if len(changes) > MOST_FILES else []
+    lines = [f"  {one.change:<9} {file_name(one.path)}" for one in changes[:MOST_FILES]]
+    return ["", "files", *lines, *more] if lines else []
 
 
 def _memory_lines(state: RunState) -> list[str]:

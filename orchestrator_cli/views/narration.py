@@ -3,8 +3,10 @@
 Foreign text is cleaned and kept to one line here. The console wraps and colours the lines.
 """
 
+import shlex
 from collections.abc import Callable, Iterator
 from functools import singledispatch
+from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator_cli import events
@@ -396,10 +398,11 @@ def _run_resumed(event: Event, fact: events.RunResumed, before: RunState) -> lis
     ]
 
 
-def file_lines(state: RunState, hint: Callable[[str], str] = str) -> list[Line]:
+def file_lines(state: RunState, here: Path, hint: Callable[[str], str] = str) -> list[Line]:
     """The files that a run has made, changed or deleted, each with its whole path; none if there are none.
 
-    `hint` makes a hint at commands what can be typed here.
+    `here`: the current folder, in which the commands that are named have to work. `hint` makes a hint at
+    commands what can be typed here.
     """
     root, changes = state.workspace.rstrip("/"), list(state.changes.values())
     whole = [one.model_copy(update={"path": f"{root}/{one.path}"}) for one in changes[:MOST_FILES]]
@@ -407,9 +410,18 @@ def file_lines(state: RunState, hint: Callable[[str], str] = str) -> list[Line]:
     if (left := len(changes) - len(whole)) > 0:
         lines.append(Line("", f"  … and {left:,} more files", "dim"))
     if lines:
-        see = hint("  See the changes: orch diff last. Take them back: orch undo last.")
+        there = in_folder(root or "/", here)
+        see = hint(f"  See the changes: orch diff last{there}. Take them back: orch undo last{there}.")
         lines.append(Line("", see, "dim"))
     return lines
+
+
+def in_folder(workspace: str, here: Path) -> str:
+    """The option that a command needs to be about a workspace; empty if that is the current folder."""
+    if Path(workspace) == here:
+        return ""
+    inside = Path(workspace).is_relative_to(here)
+    return f" -C {file_name(shlex.quote(str(Path(workspace).relative_to(here)) if inside else workspace))}"
 
 
 def _run_finished(fact: events.RunFinished, before: RunState) -> list[Line]:

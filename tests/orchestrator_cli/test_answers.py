@@ -46,6 +46,13 @@ def test_nothing_else_decides(line: str) -> None:
         reply_of(MAY, line)
 
 
+def test_what_decides_nothing_is_answered_with_all_that_would() -> None:
+    for details in ("", plan_text(Plan(goal="g", subtasks=()))):
+        with pytest.raises(UsageError) as raised:
+            reply_of(MAY.model_copy(update={"details": details}), "ja")
+        assert ("edit" in raised.value.remedy) == bool(details)
+
+
 @pytest.mark.parametrize(("line", "text"), [("1", "red"), ("2", "7"), ("3", "3"), ("red", "red")])
 def test_a_choice_is_a_number_or_the_choice_itself(line: str, text: str) -> None:
     assert reply_of(COLOUR, line) == UserReply(decision="answered", text=text)

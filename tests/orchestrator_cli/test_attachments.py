@@ -324,3 +324,13 @@ def test_the_loop_attaches_what_is_typed_and_not_what_is_pasted(orch: Orch, endp
     assert done.code == 0, done.out
     assert [one["name"] for one in attached(orch)] == ["swans.txt", "geese.txt"]
     assert "@ducks.txt was pasted" in done.out
+
+
+def test_each_text_is_given_as_what_it_is(orch: Orch, endpoint: Endpoint, tmp_path: Path) -> None:
+    media = {"a.csv": "text/csv", "b.json": "text/plain", "c.md": "text/markdown", "d.txt": "text/plain"}
+    for name in media:
+        (tmp_path / name).write_text("1,2")
+    endpoint.reply = Cast(planner=[answered("Two.")])
+    files = [part for name in media for part in ("--attach", str(tmp_path / name))]
+    assert orch("ask", "How many?", *files).code == 0
+    assert {str(one["name"]): one["media"] for one in attached(orch)} == media

@@ -236,6 +236,7 @@ def test_without_a_model_the_three_ways_to_set_one_are_shown(orch: Orch) -> None
     assert "No model is set, and none was found." in done.error
     for way in ("-m ", "ANTHROPIC_API_KEY", "OPENAI_BASE_URL", "orch demo"):
         assert way in done.error
+    assert list(orch.workspace.iterdir()) == []
 
 
 def test_a_server_at_openai_base_url_is_found_where_no_model_is_set(orch: Orch, endpoint: Endpoint) -> None:

@@ -77,10 +77,19 @@ def test_a_tool_that_differs_in_spelling_only_is_the_tool_that_is_meant(
 
 
 def test_an_unreachable_provider_is_named_and_exits_with_4(orch: Orch) -> None:
-    done = orch("ask", "Hello?", OPENAI_BASE_URL="http://127.0.0.1:9/v1", ORCH_MODEL_RETRIES="0")
+    gone = "http://user:hush@127.0.0.1:9/v1"
+    done = orch("ask", "Hello?", OPENAI_BASE_URL=gone, ORCH_MODEL_RETRIES="0")
     assert done.code == 4
-    assert "openai/planner cannot be reached" in done.error
+    assert "openai/planner cannot be reached at http://127.0.0.1:9: " in done.error
     assert "OPENAI_BASE_URL" in done.error
+    assert "hush" not in done.err
+
+    looked = orch("doctor", "--json", OPENAI_BASE_URL=gone)
+    (found,) = [row for row in json.loads(looked.out) if row["name"] == "model"]
+    assert (looked.code, found["ok"]) == (3, False)
+    assert "http://127.0.0.1:9 cannot be reached" in found["detail"]
+    assert "OPENAI_BASE_URL" in found["remedy"]
+    assert "hush" not in looked.out
 
 
 def test_a_refused_key_is_not_tried_again_and_exits_with_4(orch: Orch, endpoint: Endpoint) -> None:

@@ -209,6 +209,14 @@ def test_a_wrong_change_is_refused_with_its_remedy(
     assert own.read_text() == MINE
 
 
+def test_a_refused_value_is_not_said_to_be_in_the_file(orch: Orch, own: Path) -> None:
+    done = orch("config", "set", "max_cost", "abc")
+    assert done.code == 3
+    assert "not changed" in done.error
+    assert [text for text in ("read from", "unset") if text in done.error] == []
+    assert not own.exists()
+
+
 def test_a_wrong_file_is_mended_by_set_and_unset(orch: Orch, own: Path) -> None:
     own.write_text("max_calls = 'x' # c\nmodel = 'm'\n")
     assert orch("config", "list").code == 3

@@ -21,7 +21,7 @@ from orchestrator_cli.plan import Plan, Result, Subtask
 from orchestrator_cli.planning.answer import write_answer
 from orchestrator_cli.planning.checks import judge
 from orchestrator_cli.planning.planner import PlannerContext, ProcessCard, RoleCard, ToolCard, make_plan
-from orchestrator_cli.planning.reviser import Cause, Situation, revise
+from orchestrator_cli.planning.reviser import Cause, Situation, UserRefusal, revise
 from orchestrator_cli.planning.structured_output import with_faults
 from orchestrator_cli.prompts import render
 from orchestrator_cli.surroundings import Surroundings
@@ -138,6 +138,8 @@ def reviser(hostile: bool) -> object:
                 Cause(subtask="", what="the user said", text=words(hostile)),
             ],
             lessons=[text],
+            remarks=[words(hostile)],
+            refusals=[UserRefusal(subject="one", reason=words(hostile))],
         ),
         planner_context=context(hostile),
         model=Model(),

@@ -129,3 +129,13 @@ def test_the_reviser_knows_where_code_runs() -> None:
     asked = asked_of_reviser(here, EMPTY, states={}, outcomes={}, causes=())[1]["content"]
     assert "Python 3.12.1" in str(asked)
     assert "numpy 2.4" in str(asked)
+
+
+@pytest.mark.parametrize("said", ["the user said", "failed"])
+def test_the_reviser_sees_what_is_under_way_if_a_remark_may_concern_it(said: Any) -> None:
+    now = Subtask(id="now", title="t", kind="agent", role="coder", instruction="do it")
+    cause = Cause(subtask="" if said == "the user said" else "other", what=said, text="in French")
+    plan = Plan(goal="g", subtasks=(now,))
+    request = asked_of_reviser(CONTEXT, plan, states={"now": "running"}, outcomes={}, causes=(cause,))
+    (shown,) = (json.loads(line) for line in str(request[1]["content"]).splitlines() if line.startswith("{"))
+    assert ("instruction" in shown) == (said == "the user said")

@@ -81,6 +81,12 @@ def test_an_id_may_be_of_any_text_and_as_long_as_it_likes():
     assert [s.id for s in found.subtasks] == ["s", "s-1", "s-2", "n" * 40, "n" * 38 + "-2", "item-2"]
 
 
+def test_a_reserved_id_is_renamed_with_the_reason():
+    found, repairs = mended(plan(subtask("index"), subtask("x", "index")))
+    assert [s.id for s in found.subtasks] == ["index-2", "x"]
+    assert "reserved" in repairs[0]
+
+
 def test_a_reference_in_another_spelling_means_the_one_subtask_that_it_fits():
     found, repairs = mended(
         plan(subtask("read_all"), subtask("b", "Read-All", inputs={"x": "$readAll.value"}))

@@ -1,6 +1,7 @@
 """Questions to a person who is not at a terminal: the run pauses, and goes on with the answer."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,10 @@ def test_a_subtask_that_is_not_allowed_fails_with_what_the_person_said(
     assert orch("ask", "Write it.").code == 6
     done = orch("approve", "last", "--no", "--because", "the name frightens me", "--json")
     assert done.envelope["states"] == {"danger": "failed", "safe": "done"}
-    assert "the user did not allow it: the name frightens me" in endpoint.of("reviser")[0].text
+    text = endpoint.of("reviser")[0].text
+    assert "the user did not allow it: the name frightens me" in text
+    trusted = re.sub(r"<untrusted .*?</untrusted>", "", text, flags=re.DOTALL)
+    assert "danger: no, because the name frightens me" in trusted
     assert orch.files() == ["safe.txt"]
 
 
@@ -293,6 +297,14 @@ def test_a_message_that_fits_nothing_is_said_and_removed(orch: Orch, endpoint: E
     assert list(inbox.iterdir()) == []
     assert [row["text"] for row in orch.events("Remarked")] == ["take your time"]
     assert "take your time" in endpoint.of("reviser")[0].text
+
+    inbox.mkdir(mode=0o700, exist_ok=True)
+    (inbox / "1.json").write_text(json.dumps(remark | {"text": "in oil"}))
+    endpoint.reply = Cast(reviser=[decided("keep", "It does.")])
+    assert orch("resume", "last").code == 6
+    text = endpoint.of("reviser")[-1].text
+    assert text.index("take your time") < text.index("in oil")
+    assert text.count("take your time") == text.count("in oil") == 1
 
 
 def test_an_inbox_that_others_may_write_is_not_read(orch: Orch, endpoint: Endpoint) -> None:

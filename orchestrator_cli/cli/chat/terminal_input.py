@@ -384,7 +384,8 @@ def reply_of(question: Question, line: str) -> UserReply:
         return UserReply(decision="no", remark=reason_of(rest))
     if head in ("y", "yes") and not rest:
         return UserReply(decision="yes")
-    raise UsageError("Nothing was decided.", "Say yes; or no and the reason: no, because …")
+    edit_too = "; or edit, to change the plan first" if may_be_edited(question.details) else ""
+    raise UsageError("Nothing was decided.", f"Say yes; or no and the reason: no, because …{edit_too}")
 
 
 def reason_of(text: str) -> str:

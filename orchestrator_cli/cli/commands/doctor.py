@@ -20,8 +20,9 @@ from orchestrator_cli.default_models import read_list, retirement
 from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.engine import server as prefect_server
 from orchestrator_cli.engine.connection import check_server
-from orchestrator_cli.environment import find_model, for_programs
+from orchestrator_cli.environment import base_url, find_model, for_programs, provider_of
 from orchestrator_cli.errors import ConfigError, OrchError
+from orchestrator_cli.local_servers import bare_address, connection_fault, server_of
 from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.recall.guidance import find_guidance
@@ -178,6 +179,11 @@ def _models(settings: Settings) -> str:
         if (day := retirement(name, listed)) and (day - today).days <= SOON_DAYS:
             when = f"retires on {day}" if day >= today else f"was to retire on {day}"
             lines.append(f"warning: {name} {when}; name another one in its place")
+    servers = dict.fromkeys(server_of(provider_of(name), base_url()) for name in names.values())
+    for variable, address in servers:
+        if address and (fault := connection_fault(address)):
+            lines.append(f"the server at {bare_address(address)} cannot be reached: {fault}")
+            raise OrchError("\n".join(lines), f"Start it, or set {variable} to another address.")
     return "\n".join(lines)
 
 

@@ -274,4 +274,5 @@ def _summary(one: FoundRun) -> Summary:
         forked_from=state.started.forked_from if state.started else None,
         schedule=about.schedule if (about := background_of(one.where)) else "",
         approvals=state.open if one.status in ("running", "paused") else (),
+        undone=state.undone,
     )

@@ -243,7 +243,7 @@ def show(
             return
         last = look_at(past) if (past := last_of_schedules(store.folder.parent).get(name)) else None
         url = {"url": store.hook_url(name)} if found.webhook else {}
-        due = _next_of(found)
+        due = next_of(found)
         if common.as_json:
             next_one = {"next": due.isoformat() if due else None}
             print_json(found.model_dump(mode="json") | url | next_one | _latest(store, name, last))
@@ -309,6 +309,7 @@ def _lines(store: ScheduleStore, one: Schedule, last: FoundRun | None) -> list[s
     what = one.prompt or f"process {one.process}"
     lines = [f"{one.name:<20} {when_of(one)}{state}", f"    {one_line(what, 100)}"]
     lines += [f"    warning: {one.replaced}"] if one.replaced else []
+    lines += [f"    next: {_time_text(due)}"] if (due := next_of(one)) else []
     return lines + [f"    {one_line(line, 200)}" for line in _latest_lines(store, one.name, last)]
 
 
@@ -369,7 +370,14 @@ def when_of(one: Schedule) -> str:
         parts.append("when a request comes in")
     if one.after:
         parts.append(f"after {one.after}" + (f" if {one_line(one.condition, 60)}" if one.condition else ""))
-    return ", and ".join(parts) or "when you say so"
+    return ", and ".join(parts) or f"when you say so (orch schedule run {one.name})"
+
+
+def due_line(one: Schedule) -> str:
+    """When a schedule runs, and the next of its times."""
+    due = next_of(one)
+    state = ", but is paused" if one.paused else f"; next: {_time_text(due)}" if due else ""
+    return f"{one.name} runs {when_of(one)}{state}"
 
 
 def _notified(text: str, *, never: bool) -> tuple[str, ...] | None:
@@ -406,7 +414,7 @@ def _first_time(one: Schedule) -> datetime | None:
     return found
 
 
-def _next_of(one: Schedule) -> datetime | None:
+def next_of(one: Schedule) -> datetime | None:
     """The next time of a schedule that there is; None if there is none, or while it is paused."""
     if one.paused or one.timing is None:
         return None

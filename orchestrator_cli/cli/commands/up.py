@@ -11,13 +11,14 @@ import platformdirs
 import typer
 
 from orchestrator_cli.cancellation import Cancellation
+from orchestrator_cli.cli.commands.schedule import due_line
 from orchestrator_cli.cli.options import CommonOptions, Output, with_options
 from orchestrator_cli.cli.reporting import print_lines, reporting, settings_of
 from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.engine.connection import PrefectConnection
 from orchestrator_cli.engine.server import import_prefect
 from orchestrator_cli.runs.prune import DailyPruning
-from orchestrator_cli.schedules.schedule import FOLDER
+from orchestrator_cli.schedules.schedule import FOLDER, ScheduleStore
 from orchestrator_cli.schedules.serve import Serving
 from orchestrator_cli.schedules.service_files import LABEL, UNIT, launchd_agent, systemd_unit
 from orchestrator_cli.settings import Settings
@@ -67,6 +68,8 @@ def up(
             often=DailyPruning(settings.home, settings.keep_runs_days, _say).look,
         )
         _say("orch up. Ctrl-C ends it; runs at work go on.")
+        for one in ScheduleStore(settings.home).all().values():
+            _say(due_line(one))
         try:
             serving.serve()
         except KeyboardInterrupt:

@@ -284,11 +284,12 @@ def test_no_run_id_breaks_out_of_the_closing_comment(run: str) -> None:
 # --- the file
 
 
-def test_a_new_file_says_what_it_is(tmp_path: Path) -> None:
+def test_a_file_begins_with_its_first_entry_and_says_what_it_is(tmp_path: Path) -> None:
     log = FileLog(tmp_path / "fileLog.md")
-    assert log.path.read_text().startswith("# fileLog\n")
+    assert not log.path.exists()
     log(event(started()))
     log.close()
+    assert log.path.read_text().startswith("# fileLog\n")
     assert log.path.read_text().count("# fileLog") == 1
 
 
@@ -348,12 +349,13 @@ from orchestrator_cli.events import CodeRan, Event
 from orchestrator_cli.views.filelog import FileLog
 from orchestrator_cli.errors import UsageError
 log = FileLog(Path(sys.argv[1]))
+fact = CodeRan(subtask="a", attempt=1, step=1, code="x" * 500, output="")
+log(Event(run="r", seq=1, time=datetime.now(), data=fact))
 before = log.path.read_bytes()
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, len(before) + 100))
 try:
-    fact = CodeRan(subtask="a", attempt=1, step=1, code="x" * 500, output="")
-    log(Event(run="r", seq=1, time=datetime.now(), data=fact))
+    log(Event(run="r", seq=2, time=datetime.now(), data=fact))
 except UsageError as exc:
     sys.exit(0 if log.path.read_bytes() == before and "room" in str(exc) else 3)
 """
@@ -364,8 +366,9 @@ except UsageError as exc:
 
 def test_log_that_was_moved_away_starts_again(tmp_path: Path) -> None:
     log = FileLog(tmp_path / "fileLog.md")
+    log(event(started()))
     log.path.rename(tmp_path / "old.md")
-    log(event(code_ran()))
+    log(event(code_ran(), 2))
     assert log.path.read_text().startswith("# fileLog")
     assert "code run by" in log.path.read_text()
 
@@ -461,7 +464,7 @@ def test_who_can_only_read_the_log_cannot_hold_up_runs(
 def test_entries_of_two_runs_of_a_home_are_one_chain_also_while_the_file_is_locked(tmp_path: Path) -> None:
     path, home = tmp_path / "fileLog.md", tmp_path / "home"
     home.mkdir()
-    FileLog(path, home)
+    FileLog(path, home)(event(started(), 1))
     with path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         writers = [_writer(path, run, 20, 3, home) for run in ("aaaa", "bbbb")]
@@ -469,12 +472,13 @@ def test_entries_of_two_runs_of_a_home_are_one_chain_also_while_the_file_is_lock
             _go(writer)
         assert [_release(writer) for writer in writers] == [0, 0]
     blocks = read_log(path.read_bytes()).blocks
-    assert len(blocks) == 41
+    assert len(blocks) == 42
     assert [block.seal.after for block in blocks[1:]] == [block.seal.hash for block in blocks[:-1]]
 
 
 def test_entries_are_whole_after_the_writer_was_killed(tmp_path: Path) -> None:
     path = tmp_path / "fileLog.md"
+    FileLog(path)(event(started()))
     for attempt in range(3):
         writer = _writer(path, f"run{attempt}", 100_000, 2_000)
         _go(writer)
@@ -491,7 +495,7 @@ def test_entries_are_whole_after_the_writer_was_killed(tmp_path: Path) -> None:
         (block, seq, run) for block, seq, run in zip(blocks[0::3], blocks[1::3], blocks[2::3], strict=False)
     ]
     assert len(whole) > 6
-    for block, seq, run in whole[:-1]:
+    for block, seq, run in whole[1:-1]:
         assert f"{run} {seq} 0\n" in block
         assert f"{run} {seq} 1999\n" in block
     assert "9 · code run by" in _headings(text)[-1]
