@@ -16,7 +16,7 @@ from memory import FACT, Record, Scope, Source, open_store
 from memory.facts import UserFact
 from memory.profile import fact_record, learn
 from memory.sessions import Exchange, save_exchange
-from orchestrator_cli.cli.chat.session import speaks_of_oneself
+from orchestrator_cli.cli.chat.learning import speaks_of_oneself
 from orchestrator_cli.recall.sessions import workspace_scope
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
