@@ -280,7 +280,7 @@ def test_answer_prompt_has_the_facts_as_data(orch: Orch, endpoint: Endpoint) -> 
     fact = "The user reads German. (since 3 November 2026)"
     assert f'<untrusted source="memory of the user">\n- {fact}' in asked
     assert "recalled 1 fact about you" in done.err
-    assert f"  fact about you: {fact}" in orch("show", "last").out.splitlines()
+    assert f"  fact about you: {fact} (" in orch("show", "last").out
     assert orch("show", "last", "--json").envelope["memory"]["facts"] == [fact]
 
 
