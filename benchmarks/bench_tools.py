@@ -139,7 +139,7 @@ def measure_needless(
     dense: Dense | None = None,
     near: Near | None = None,
 ) -> tuple[float, float, float]:
-    """Of requests whose tool is missing: which share is shown one, which is told that one serves, in percent,
+    """Of requests whose tool is missing: the share shown one, the share shown one as serving, in percent,
     and how many each is shown."""
     chance, shown = random.Random(SEED), []
     for number in range(DRAWN):

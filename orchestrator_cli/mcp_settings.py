@@ -115,8 +115,8 @@ class McpServer(BaseModel):
 
     @property
     def shown_url(self) -> str | None:
-        """The address without the values of keys."""
-        return self.url and shown_address(self.url)
+        """The address without the values of keys in its query; none has a password before its host."""
+        return self.url and _covered_query(self.url)
 
     @property
     def references(self) -> dict[str, str | None]:
@@ -176,8 +176,11 @@ def is_key_name(name: str) -> bool:
 
 def shown_address(text: str) -> str:
     """A text without the keys and passwords of an address."""
-    covered = _QUERY.sub(lambda match: f"{match[1]}={_covered(match[1], match[2])}", text)
-    return _USER.sub(rf"\g<1>{HIDDEN}@", covered)
+    return _USER.sub(rf"\g<1>{HIDDEN}@", _covered_query(text))
+
+
+def _covered_query(text: str) -> str:
+    return _QUERY.sub(lambda match: f"{match[1]}={_covered(match[1], match[2])}", text)
 
 
 def _covered(name: str, value: str) -> str:

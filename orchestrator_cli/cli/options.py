@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup, TyperOption
 
-from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.durable.lengths import seconds_of
 from orchestrator_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from typer._click import Command, Context
+
+    from orchestrator_cli.approvals.deadlines import Patience
 
 LONGEST_S = 52 * 604_800.0
 """How long a question can wait."""
@@ -225,7 +226,7 @@ class AnswerOptions:
     default_answer: DefaultAnswer = None
 
     @property
-    def patience(self) -> Patience | None:
+    def patience(self) -> "Patience | None":
         """None without a deadline. Raises `UsageError`."""
         if self.answer_within is None:
             if self.default_answer is not None:
@@ -237,6 +238,8 @@ class AnswerOptions:
             raise UsageError(f"{exc}.", "Write --answer-within 30m, 2h or 1d.") from exc
         if not 0 < seconds <= LONGEST_S:
             raise UsageError("--answer-within is more than nothing and at most 52w.", "Write 30m, 2h or 1d.")
+        from orchestrator_cli.approvals.deadlines import Patience  # help and version need no pydantic
+
         return Patience(within_s=seconds, default=self.default_answer)
 
 

@@ -8,16 +8,22 @@ Not covered: values of fewer than 8 characters, or that could be an ordinary wor
 what images and recordings hold.
 """
 
+import os
 import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
 from orchestrator_cli.environment import for_programs
-from orchestrator_cli.mcp_settings import is_key_name
 from orchestrator_cli.models.model import ModelRequest
 from orchestrator_cli.settings import Settings
 from toolsmith.sandbox.redaction import Secrets
+
+_KEYS = (
+    *("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "PASS", "PWD"),
+    *("CREDENTIAL", "COOKIE", "AUTH", "AUTHORIZATION"),
+)
+_FOLDERS = ("PWD", "OLDPWD")
 
 
 def own_keys(settings: Settings) -> Secrets:
@@ -28,15 +34,23 @@ def own_keys(settings: Settings) -> Secrets:
 def known_keys(variables: Mapping[str, str], named: Collection[str]) -> Secrets:
     """The values of variables that are called like keys, and of those that tools may be given.
 
-    A value that could be an ordinary word, such as the `none` of a local server, is not one.
+    A value that could be an ordinary word, such as the `none` of a local server, is not one, nor is the path
+    of a file, such as that of a socket.
     """
     found = Secrets({})
     for name, value in variables.items():
         is_long = len(value) >= 12 or (len(value) >= 8 and not value.isalpha())
-        if (name in named or is_key_name(name)) and is_long and not value.startswith("/"):
+        if (name in named or _is_called_a_key(name)) and is_long and not os.path.lexists(value):
             with suppress(ValueError):  # it cannot be masked
                 found = Secrets({**found.values, re.sub(r"\W", "_", name): value}, are_given=False)
     return found
+
+
+def _is_called_a_key(variable: str) -> bool:
+    """Whether a part of its name is, also with more after it, as in `API_KEY_2` and `SECRET_KEY_BASE`."""
+    parts = variable.upper().split("_")
+    ends = {end for part in parts for end in (part, part.removesuffix("S"))}
+    return variable not in _FOLDERS and ("PAT" in ends or any(end.endswith(_KEYS) for end in ends))
 
 
 def without_keys(request: ModelRequest, keys: Secrets) -> ModelRequest:

@@ -379,7 +379,7 @@ def load_beside(settings: Settings) -> None:
 
 
 def _load() -> None:
-    with contextlib.suppress(EmbeddingFailed):  # who uses it is told
+    with contextlib.suppress(EmbeddingFailed):  # the next call says why
         small_model().load()
 
 

@@ -47,7 +47,7 @@ def preload(url: str, home: Path) -> None:
         importlib.import_module(name)
     prompts.compile_all()
     if has_small_model():
-        with contextlib.suppress(EmbeddingFailed):  # who uses it is told
+        with contextlib.suppress(EmbeddingFailed):  # the next call says why
             small_model().load()
     gc.collect()
     gc.freeze()  # or each fork would copy what was imported, by looking through it for garbage

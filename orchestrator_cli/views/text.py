@@ -31,10 +31,8 @@ NO_SANDBOX = "NO SANDBOX"
 
 _COLOUR = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
 _BREAK = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-_NEEDED = (
-    # In Persian and Indic words, and for a sign that is drawn as an emoji.
-    "(?<=[\u0600-\u1fff])\u200c(?=[\u0600-\u1fff])|(?<=[\xa9\xae\u203c-\u32ff\U0001f000-\U0001faff])\ufe0f"
-)
+_NEEDED = "(?<=[\u0600-\u1fff])\u200c(?=[\u0600-\u1fff])"
+"""In Persian and Indic words. What draws a sign as an emoji is none: it widens the sign on some terminals."""
 _HIDDEN = re.compile(f"(?!{_NEEDED})[{HIDDEN}{UNSEEN}\U0001d159\U0001f3fb-\U0001f3ff]")
 """With the colours of skin, which some terminals draw beside the emoji before them."""
 _ASCII = str.maketrans(
@@ -110,12 +108,12 @@ def folded(line: str, width: int, indent: int | None = None) -> Iterator[str]:
 
 def _fitting(line: str, room: int) -> int:
     """How many signs of a line take no more than so many columns; at least one."""
+    if line.isascii():
+        return max(1, min(room, len(line)))
+    from rich.cells import cell_len  # it knows signs that the interpreter's own tables do not
+
     for n, sign in enumerate(line):
-        if sign > "~":
-            wide = unicodedata.east_asian_width(sign) in "WF"
-            room -= 2 if wide else unicodedata.category(sign) not in ("Mn", "Me")
-        else:
-            room -= 1
+        room -= cell_len(sign)
         if room < 0:
             return max(1, n)
     return len(line)

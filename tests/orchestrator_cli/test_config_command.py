@@ -77,7 +77,7 @@ def test_each_setting_has_its_origin(orch: Orch, own: Path) -> None:
     assert not set(SECRETS) & set(str(found))
     every = listed(orch, "--all")
     assert (every["max_parallel"]["value"], every["max_parallel"]["origin"]) == (4, "default")
-    assert every["memory.url"]["origin"] == "default"
+    assert every["max_runs"]["origin"] == "default"
 
 
 def test_a_server_of_another_file_has_that_file_as_its_origin(orch: Orch, own: Path) -> None:

@@ -70,3 +70,12 @@ def test_a_long_request_is_masked_at_once() -> None:
     started = time.process_time()
     without_keys(request, keys)
     assert time.process_time() - started < 1.0
+
+
+def test_variables_are_keys_by_any_part_of_their_names_and_paths_are_none(tmp_path: Path) -> None:
+    keys = "OPENAI_API_KEY_2 AWS_ACCESS_KEY_ID SECRET_KEY_BASE MY_PASSPHRASE SSHPASS PGPASSWORD GITHUBTOKEN"
+    keys += " A_PAT NPM_CONFIG__AUTH REDISCLI_AUTH AWS_SECRET_ACCESS_KEY npm_token LDAP_PASSWORDS"
+    others = "GIT_AUTHOR_NAME TOKENIZERS_PARALLELISM KEYBOARD PWD OLDPWD XAUTHORITY PATTERN"
+    named = known_keys(dict.fromkeys(f"{keys} {others}".split(), "/wJalr+XUtn"), ())
+    assert set(named.values) == set(keys.split())
+    assert known_keys({"SSH_AUTH_TOKEN": str(tmp_path)}, ()).values == {}

@@ -14,10 +14,10 @@ from endpoint import Endpoint
 from rich.cells import cell_len
 from scripted_model import Cast, code, coder, decided, plan, tool_call
 from toolsmith_replies import CASES, CODE, SPEC
-from wcwidth import wcwidth
+from wcwidth import wcswidth, wcwidth
 
 from orchestrator_cli.durable.foreign import escaped
-from orchestrator_cli.views.text import clean, file_name
+from orchestrator_cli.views.text import clean, file_name, folded
 from toolsmith.built import CaseResult, Origin, TrialReport
 from toolsmith.library import Library
 from toolsmith.proof.cases import Suite
@@ -201,7 +201,16 @@ def test_a_text_is_no_wider_than_it_is_counted_for(sign: str):
     for around in "a1 \u4e2d\u0645\u0915\u0ba8\u2764\U0001f469\U0001f1e6\u1100":
         text = clean(f"{around}{sign}{around}{sign}{sign}b" * 3)
         assert cell_len(text) >= sum(map(wcwidth, text))
-    assert clean("\u2764\ufe0f \u0645\u200c\u0645") == "\u2764\ufe0f \u0645\u200c\u0645"
+    assert clean("\u2764\ufe0f \u0645\u200c\u0645") == "\u2764 \u0645\u200c\u0645"
+
+
+@pytest.mark.parametrize(
+    "sign", ["\u2764\ufe0f", "\xa9\ufe0f", "\u2630", "\u4dc0", "\U0001d300", "\u4e2d", "e\u0301"]
+)
+def test_a_line_is_broken_before_any_terminal_would_break_it(sign: str):
+    pieces = [*folded(clean(sign * 50 + "x" * 40), 60)]
+    assert len(pieces) > 1
+    assert all(wcswidth(piece) <= 60 for piece in pieces)
 
 
 def test_a_question_about_guidance_begins_no_line_with_it(orch: Orch, endpoint: Endpoint):

@@ -225,7 +225,7 @@ def source_lines(rows: Sequence[SourceRow], project: str) -> list[str]:
     for row in rows:
         seen = {None: "seen from everywhere", project: ""}.get(row.project, f"of {row.project}")
         held = [counted(row.documents, "document"), counted(row.chunks, "piece"), size(row.size)]
-        lines += [row.source, f"    {' · '.join(part for part in (row.type, *held, seen) if part)}"]
+        lines += [one_line(row.source), f"    {' · '.join(part for part in (row.type, *held, seen) if part)}"]
     return lines
 
 

@@ -154,7 +154,8 @@ def add(
         if process and (others := arguments_of(limits, permissions, model=model)):
             raise UsageError(
                 f"A process does not take {others[0].partition('=')[0]}.",
-                "Leave it out; timeout_s of the process in orch.toml limits its time.",
+                "Leave it out: the schedule lets this process run without a question, and timeout_s of the "
+                "process in orch.toml limits its time.",
             )
         if process:
             if process not in settings.processes:
