@@ -49,6 +49,8 @@ class RunStarted(Fact):
     attachments: tuple[Attachment, ...] = ()
     answer_schema: dict[str, JsonValue] | None = None
     """The JSON Schema that the answer has to satisfy; null if it is in words."""
+    speak: str = ""
+    """The file that gets the answer as sound, with its whole path; empty if none does."""
 
 
 class RunResumed(Fact):

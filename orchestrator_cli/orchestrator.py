@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
@@ -19,13 +18,11 @@ from orchestrator_cli.errors import (
     ApprovalNeeded,
     HomeReplaced,
     Interrupted,
-    LimitReached,
     OrchError,
     ProviderError,
     RunFailed,
     RunStopped,
     StorageFault,
-    UsageError,
     storage_fault,
 )
 from orchestrator_cli.execution.attaching import attach, write_down
@@ -46,9 +43,7 @@ from orchestrator_cli.planning.routing import route
 from orchestrator_cli.recall.recalled import recalled_event
 from orchestrator_cli.run_errors import as_orch_error, end_of_plan, outcome_of, remembered_as
 from orchestrator_cli.state import RunState
-from orchestrator_cli.values import Conversation, PromptOptions, Usage
-
-NO_OPTIONS = PromptOptions()
+from orchestrator_cli.values import NO_OPTIONS, Conversation, PromptOptions, Usage
 
 
 @dataclass(frozen=True)
@@ -83,8 +78,7 @@ def run_prompt(
         plan(run, work, given)
         approve(run, work)
         execute(run, work)
-        result = answer(run, work)
-        return _spoken(result, run, work, options.speak) if options.speak else result
+        return answer(run, work)
 
 
 def run_plan(prompt: str, given: Plan, run: Run) -> RunResult:
@@ -156,7 +150,7 @@ def begin(prompt: str, run: Run, conversation: Conversation, options: PromptOpti
         check_speech(run, options.speak)
     if options.answer_schema is not None:
         check_schema(options.answer_schema)
-    run.emit(run.started(prompt, conversation, attach(run, options.attach), options.answer_schema))
+    run.emit(run.started(prompt, conversation, attach(run, options.attach), options))
 
 
 @dataclass
@@ -356,6 +350,16 @@ def execute(run: Run, work: _Work) -> None:
 
 
 def answer(run: Run, work: _Work) -> RunResult:
+    """Word the answer, and have it spoken if the prompt said so."""
+    result, file = _answered(run, work), run.state.speak
+    if file is None:
+        return result
+    fault = speak_answer(run, result.answer, file)
+    work.error = shortfall = result.shortfall or fault
+    return replace(result, shortfall=shortfall, usage=run.usage)
+
+
+def _answered(run: Run, work: _Work) -> RunResult:
     """Word the answer; if the provider fails at this last step or before it, the results are the answer.
 
     An answer that has to satisfy a schema is there as such or not at all: what is short raises its error.
@@ -384,16 +388,6 @@ def answer(run: Run, work: _Work) -> RunResult:
         run.emit(events.AnswerDelta(text=work.answer))
     work.error = shortfall = cut or shortfall_of(run.state) or unwritten
     return RunResult(run.id, work.answer, run.state.plan, shortfall, run.usage, work.seconds)
-
-
-def _spoken(result: RunResult, run: Run, work: _Work, file: Path) -> RunResult:
-    """The result, once its answer is in a file as sound; an answer that cannot be spoken is there anyway."""
-    try:
-        speak_answer(run, result.answer, file)
-    except (ProviderError, LimitReached, UsageError) as exc:
-        work.error = shortfall = result.shortfall or exc
-        return replace(result, shortfall=shortfall)
-    return replace(result, usage=run.usage)
 
 
 def _written(run: Run, stopped: str) -> str:

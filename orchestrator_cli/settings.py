@@ -116,6 +116,8 @@ class Settings(BaseSettings):
     """The model that speaks answers for `--speak`, such as `openai/tts-1`."""
     speech_voice: Free[str] = "alloy"
     """The voice in which it speaks; which ones there are depends on the model."""
+    show_images: Free[bool] = True
+    """Show the images of a run after its answer, on a terminal that is known to draw them."""
     max_parallel: Lower[int] = Field(default=4, ge=1, le=64)
     """The most subtasks that run at once."""
     max_runs: UserOnly[int] = Field(default=12, ge=1, le=1000)

@@ -236,6 +236,9 @@ class PromptOptions(Part):
     """The file that gets the answer as sound."""
 
 
+NO_OPTIONS = PromptOptions()
+
+
 class AttachedFile(Part):
     """An attachment as models are given it."""
 

@@ -1,10 +1,12 @@
 """Makes an image fit for a model. This source file is sent to the sandbox and runs there.
 
     read_image("/workspace/chart.png")     # returns values that JSON can hold
+    read_pixels("/workspace/chart.png", 640, 480)
 
-What is returned is a PNG or JPEG without metadata, such as the place where a photo was taken: upright, of a
-picture that moves the first frame, and scaled down so far that models take it. Foreign files are hostile, so
-the host never imports this module, which imports nothing of ours.
+The first returns a PNG or JPEG without metadata, such as the place where a photo was taken, scaled down so
+far that models take it; the second only pixels, for a person. Both are upright, and the first frame of a
+picture that moves. Foreign files are hostile, so the host never imports this module, which imports nothing
+of ours.
 """
 
 import base64
@@ -24,6 +26,31 @@ def read_image(path: str) -> dict[str, Any]:
 
     Raises what Pillow raises, and `ValueError` with a plain reason.
     """
+    shown, has_alpha, was, is_photo = _opened(path, MAX_SIDE, MAX_SIDE)
+    media, data = ("image/jpeg", b"") if is_photo else ("image/png", _encoded(shown, "PNG"))
+    if is_photo or len(data) > MAX_BYTES:
+        if has_alpha:
+            shown = _on_white(shown)
+        media, data = "image/jpeg", _encoded(shown, "JPEG", quality=90)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it has more than {MAX_BYTES:,} bytes, also when it is scaled down")
+    text = base64.b64encode(data).decode()
+    return {"media": media, "data": text, "width": shown.width, "height": shown.height, "from": was}
+
+
+def read_pixels(path: str, width: int, height: int) -> dict[str, Any]:
+    """Return an image scaled down to at most `width` and `height`: three bytes a pixel, in `data` (base64).
+
+    What is transparent is white. Raises as `read_image` does.
+    """
+    shown, has_alpha, _, _ = _opened(path, width, height)
+    shown = _on_white(shown) if has_alpha else shown.convert("RGB")
+    text = base64.b64encode(shown.tobytes()).decode()
+    return {"data": text, "width": shown.width, "height": shown.height}
+
+
+def _opened(path: str, width: int, height: int) -> tuple[Any, bool, list[int], bool]:
+    """An image, small and upright, whether it has transparency, its size before, and whether it is a JPEG."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     Image.MAX_IMAGE_PIXELS = None  # checked here
@@ -35,22 +62,20 @@ def read_image(path: str) -> dict[str, Any]:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"it has more than {MAX_PIXELS:,} pixels")
         was, is_photo = [image.width, image.height], image.format == "JPEG"
-        image.draft("RGB", (MAX_SIDE, MAX_SIDE))
+        image.draft("RGB", (width, height))
         shown: Any = ImageOps.exif_transpose(image)
         has_alpha = shown.mode in ("RGBA", "LA", "PA") or "transparency" in shown.info
         shown = shown.convert("RGBA" if has_alpha else "L" if shown.mode in ("1", "L") else "RGB")
-    shown.thumbnail((MAX_SIDE, MAX_SIDE))
-    media, data = ("image/jpeg", b"") if is_photo else ("image/png", _encoded(shown, "PNG"))
-    if is_photo or len(data) > MAX_BYTES:
-        if has_alpha:
-            white = Image.new("RGB", shown.size, "white")
-            white.paste(shown, mask=shown.getchannel("A"))
-            shown = white
-        media, data = "image/jpeg", _encoded(shown, "JPEG", quality=90)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"it has more than {MAX_BYTES:,} bytes, also when it is scaled down")
-    text = base64.b64encode(data).decode()
-    return {"media": media, "data": text, "width": shown.width, "height": shown.height, "from": was}
+    shown.thumbnail((width, height))
+    return shown, has_alpha, was, is_photo
+
+
+def _on_white(shown: Any) -> Any:
+    from PIL import Image
+
+    white = Image.new("RGB", shown.size, "white")
+    white.paste(shown, mask=shown.getchannel("A"))
+    return white
 
 
 def _encoded(image: Any, form: str, **options: Any) -> bytes:

@@ -13,6 +13,7 @@ from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.approvals.inbox import Answer, Remark, pending_answers, send
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
 from orchestrator_cli.cli.options import Output
+from orchestrator_cli.cli.pictures import draw_images
 from orchestrator_cli.cli.reporting import print_lines
 from orchestrator_cli.errors import ApprovalNeeded, Interrupted, RunFailed, UsageError
 from orchestrator_cli.events import Event, RunFinished
@@ -177,6 +178,7 @@ def attach(past: PastRun, settings: Settings, console: Console, output: Output) 
         console.print_envelope(envelope.result())
     elif not output.stream_json and state.finished.answer:
         console.print_answer(state.finished.answer, is_data=state.answer_schema is not None)
+        draw_images(console, settings)
     raise typer.Exit(state.finished.exit_code)
 
 

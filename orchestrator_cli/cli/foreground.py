@@ -11,6 +11,7 @@ from orchestrator_cli.cli.chat.learning import FactFinder
 from orchestrator_cli.cli.chat.session import ChatSession
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
 from orchestrator_cli.cli.options import Output
+from orchestrator_cli.cli.pictures import draw_images
 from orchestrator_cli.errors import ApprovalNeeded, Interrupted, OrchError, RunFailed, UsageError
 from orchestrator_cli.events import Event, RunFinished
 from orchestrator_cli.execution.run import Run
@@ -18,7 +19,6 @@ from orchestrator_cli.execution.tool_registry import tool_to_build
 from orchestrator_cli.journal.journal import EventView
 from orchestrator_cli.models.sources import LiveModels, ModelSource
 from orchestrator_cli.orchestrator import (
-    NO_OPTIONS,
     RunResult,
     build_one,
     resume_run,
@@ -32,7 +32,7 @@ from orchestrator_cli.runs.find import PastRun, check_is_same
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
-from orchestrator_cli.values import PromptOptions
+from orchestrator_cli.values import NO_OPTIONS, PromptOptions
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.envelope import Envelope, envelope_of
 from orchestrator_cli.views.filelog import FileLog
@@ -206,6 +206,7 @@ class ForegroundRun:
                 self.console.print_envelope(envelope.result(error))
         if not (output.as_json or output.stream_json):
             self.console.print_answer(result.answer, is_data=result.is_data)
+            draw_images(self.console, self.settings)
         if error is not None:
             raise error
 

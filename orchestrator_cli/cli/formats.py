@@ -17,6 +17,7 @@ from orchestrator_cli.views.diagram import dot, mermaid, nodes_of
 from orchestrator_cli.views.envelope import states_of
 from orchestrator_cli.views.graph import plan_lines
 from orchestrator_cli.views.history import Summary, show_json, show_lines
+from orchestrator_cli.views.report import PageImages
 from orchestrator_cli.views.streams import write, write_line
 from orchestrator_cli.views.text import clean
 from orchestrator_cli.views.tree import tree_lines
@@ -25,8 +26,10 @@ Forms = Mapping[str, Callable[[], str]]
 """What makes the text of each format, without control characters but for JSON."""
 
 
-def forms_of_run(summary: Summary, state: RunState, found: Sequence[Event]) -> Forms:
-    """The formats of a run; `found` are its events."""
+def forms_of_run(
+    summary: Summary, state: RunState, found: Sequence[Event], images: Callable[[], PageImages] = PageImages
+) -> Forms:
+    """The formats of a run; `found` are its events, and `images` makes those of its page."""
     plans = [version.plan for version in state.versions]
     return {
         "text": lambda: _text(show_lines(summary, state)),
@@ -35,7 +38,7 @@ def forms_of_run(summary: Summary, state: RunState, found: Sequence[Event]) -> F
         "mermaid": lambda: mermaid(nodes_of(plans, states_of(state))),
         "dot": lambda: dot(nodes_of(plans, states_of(state))),
         "svg": lambda: _picture(summary, state, found),
-        "html": lambda: _page(summary, state, found),
+        "html": lambda: _page(summary, state, found, images()),
     }
 
 
@@ -48,7 +51,7 @@ def forms_of_plan(prompt: str, plan: Plan) -> Forms:
         "mermaid": lambda: mermaid(nodes_of([plan], {})),
         "dot": lambda: dot(nodes_of([plan], {})),
         "svg": lambda: _picture(Summary.of_plan(prompt), RunState(versions=(Version(plan),)), ()),
-        "html": lambda: _page(Summary.of_plan(prompt), RunState(versions=(Version(plan),)), ()),
+        "html": lambda: _page(Summary.of_plan(prompt), RunState(versions=(Version(plan),)), (), PageImages()),
     }
 
 
@@ -56,10 +59,10 @@ def _text(lines: Iterable[str]) -> str:
     return "".join(f"{clean(line)}\n" for line in lines)
 
 
-def _page(summary: Summary, state: RunState, found: Sequence[Event]) -> str:
+def _page(summary: Summary, state: RunState, found: Sequence[Event], images: PageImages) -> str:
     from orchestrator_cli.views.report_page import report_page  # only this format needs jinja2
 
-    return report_page(summary, state, found)
+    return report_page(summary, state, found, images)
 
 
 def _picture(summary: Summary, state: RunState, found: Sequence[Event]) -> str:

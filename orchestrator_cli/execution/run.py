@@ -30,7 +30,15 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState
 from orchestrator_cli.state.duplicate_code import DuplicateCodeDetector
 from orchestrator_cli.surroundings import Surroundings
-from orchestrator_cli.values import AttachedFile, Attachment, Conversation, Guidance, Usage
+from orchestrator_cli.values import (
+    NO_OPTIONS,
+    AttachedFile,
+    Attachment,
+    Conversation,
+    Guidance,
+    PromptOptions,
+    Usage,
+)
 from orchestrator_cli.workspace import Workspace
 from orchestrator_cli.workspace.folder import history_folder
 from orchestrator_cli.workspace.history import CommitHistory
@@ -116,7 +124,7 @@ class Run:
         prompt: str,
         conversation: Conversation = NOTHING_SAID,
         attachments: tuple[Attachment, ...] = (),
-        answer_schema: dict[str, JsonValue] | None = None,
+        options: PromptOptions = NO_OPTIONS,
     ) -> events.RunStarted:
         return events.RunStarted(
             prompt=prompt,
@@ -132,7 +140,8 @@ class Run:
             approve=self.settings.approve,
             guidance=self.guidance.labels,
             attachments=attachments,
-            answer_schema=answer_schema,
+            answer_schema=options.answer_schema,
+            speak=str(options.speak or ""),
             occasion=self.surroundings.occasion,
         )
 

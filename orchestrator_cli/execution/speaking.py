@@ -5,7 +5,7 @@ Not covered: what is beyond the length that speech models take; the answer in wo
 
 from pathlib import Path
 
-from orchestrator_cli.errors import UsageError
+from orchestrator_cli.errors import ConfigError, LimitReached, OrchError, ProviderError, UsageError
 from orchestrator_cli.execution.attaching import check_sound
 from orchestrator_cli.execution.run import Run
 from orchestrator_cli.models.media import SPEECH, SPEECH_CHARS, quote_speech, speak
@@ -27,13 +27,20 @@ def check_speech(run: Run, file: Path) -> None:
     check_sound(run, "speech_model", "A model speaks the answer")
 
 
-def speak_answer(run: Run, text: str, file: Path) -> None:
-    """Have the answer spoken, and write the file, in place of what it held.
+def speak_answer(run: Run, text: str, file: Path) -> OrchError | None:
+    """Have the answer spoken, and write the file, in place of what it held. Return why it could not be.
 
-    Raises `ProviderError`, `LimitReached` and `UsageError`.
+    The answer is there anyway, and a resumed run tries again.
     """
-    if not text.strip():
-        return
+    try:
+        if text.strip():
+            _speak(run, text, file)
+    except (ProviderError, LimitReached, UsageError, ConfigError) as exc:
+        return exc
+    return None
+
+
+def _speak(run: Run, text: str, file: Path) -> None:
     model = check_sound(run, "speech_model", "A model speaks the answer")
     text = own_keys(run.settings).mask(text)
     if len(text) > SPEECH_CHARS:

@@ -108,6 +108,10 @@ class Converter:
         """An image, as `pictures.read_image` gives it. Raises `UnreadableDocument`."""
         return self._read("pictures", "read_image", data)
 
+    def pixels(self, data: bytes, width: int, height: int) -> Mapping[str, Any]:
+        """The pixels of an image, as `pictures.read_pixels` gives them. Raises `UnreadableDocument`."""
+        return self._read("pictures", "read_pixels", data, width=width, height=height)
+
     def _read(
         self, module: str, function: str, data: bytes | None, **arguments: str | int
     ) -> Mapping[str, Any]:

@@ -86,7 +86,8 @@ def shared(found: Iterable[Event], state: RunState, dropped: Collection[str]) ->
         match event.data:
             case events.RunStarted():
                 place = {"workspace": state.workspace, "mark": state.mark}
-                since = {"forked_from": event.run, "version": __version__, **place}
+                # What the other run has spoken stays as it is.
+                since = {"forked_from": event.run, "version": __version__, "speak": "", **place}
                 yield event.data.model_copy(update=since)
             case events.ToolBuilt() as built:
                 yield events.ToolReused(**{name: getattr(built, name) for name in _OF_A_TOOL})

@@ -9,6 +9,7 @@ Not covered: a question that was withdrawn leaves no event, and counts as open u
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -215,6 +216,11 @@ class RunState:
     def answer_schema(self) -> dict[str, JsonValue] | None:
         """What the answer has to satisfy; None if it is in words."""
         return self.started.answer_schema if self.started else None
+
+    @property
+    def speak(self) -> Path | None:
+        """The file that gets the answer as sound."""
+        return Path(self.started.speak) if self.started and self.started.speak else None
 
     @property
     def is_more_than_its_prompt(self) -> bool:

@@ -26,6 +26,7 @@ from orchestrator_cli.errors import OrchError
 from orchestrator_cli.events import AnswerDelta, Event, RunFinished, RunResumed, RunStarted
 from orchestrator_cli.state import RunState
 from orchestrator_cli.views import text
+from orchestrator_cli.views.inline_image import ImageProtocol, drawn
 from orchestrator_cli.views.live import REFRESHES_PER_S, Seen, Size, TypedLine, live_view
 from orchestrator_cli.views.narration import OUTCOMES, Line, file_lines, narrate
 from orchestrator_cli.views.streams import envelope_line, write, write_line
@@ -67,6 +68,16 @@ class Console:
     def animated(self) -> bool:
         """Whether a live view is shown during a run."""
         return self._animated
+
+    @property
+    def can_draw(self) -> bool:
+        """Whether images may be drawn now."""
+        return self._animated and self._held is None
+
+    @property
+    def state(self) -> RunState:
+        """Of the run that it has shown last."""
+        return self._state
 
     @property
     def stream(self) -> TextIO:
@@ -131,6 +142,12 @@ class Console:
         self._print(answer, is_data=is_data)
         if not self._quiet:
             self._say(file_lines(self._state))
+
+    def draw(self, protocol: ImageProtocol, name: str, png: bytes, width: int) -> None:
+        """Draw an image below its name."""
+        self._say([Line("  ", name, "dim")])
+        self.stream.write(drawn(protocol, png, width, self._rich.width))
+        self.stream.flush()
 
     def _print(self, answer: str, *, is_data: bool) -> None:
         stdout = self._stdout or sys.stdout

@@ -7,13 +7,14 @@ makes them harmless.
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
+from types import MappingProxyType
 from typing import NamedTuple
 
 from orchestrator_cli import events
 from orchestrator_cli.events import Event
 from orchestrator_cli.plan import State, Subtask, whole_name
 from orchestrator_cli.state import RunState, Work, usage_of
-from orchestrator_cli.values import Usage
+from orchestrator_cli.values import Attachment, Usage
 from orchestrator_cli.views.diagram import GraphNode, nodes_of
 from orchestrator_cli.views.envelope import states_of
 from orchestrator_cli.views.graph import SIGNS, plan_diff
@@ -94,6 +95,15 @@ class NoticeRow(NamedTuple):
     text: str
 
 
+class PageImages(NamedTuple):
+    """Images as `data:` addresses."""
+
+    attached: Mapping[str, str] = MappingProxyType({})
+    """By the names of attachments."""
+    written: Mapping[str, str] = MappingProxyType({})
+    """By paths in the workspace."""
+
+
 class Report(NamedTuple):
     summary: Summary
     facts: tuple[tuple[str, str], ...]
@@ -107,6 +117,7 @@ class Report(NamedTuple):
     """All but the first."""
     costs: tuple[CostRow, ...]
     subtasks: tuple[SubtaskRow, ...]
+    attachments: tuple[Attachment, ...]
     files: tuple[FileRow, ...]
     tools: tuple[UsedTool, ...]
     questions: tuple[QuestionRow, ...]
@@ -131,6 +142,7 @@ def report_of(summary: Summary, state: RunState, found: Sequence[Event]) -> Repo
         versions=_versions(state),
         costs=_costs(found),
         subtasks=tuple(_subtask(state, subtask, worked.get(subtask.id)) for subtask in subtasks),
+        attachments=state.attachments,
         files=_files(state, found),
         tools=_tools(state, found),
         questions=tuple(_question(state, asked) for asked in state.asked.values()),

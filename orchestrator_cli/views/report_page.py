@@ -2,7 +2,7 @@
 
 Every text of others is escaped, and its control characters and hidden signs are written out. The answer is
 Markdown, of which HTML, links and images stay text. A Content Security Policy forbids the page everything but
-its own style, so what might get through could load or run nothing.
+its own style and the images that are in it, so what might get through could load or run nothing.
 
 Not covered: what a browser's extensions add.
 """
@@ -28,8 +28,8 @@ from orchestrator_cli.views.diagram import COLOURS
 from orchestrator_cli.views.graph import SIGNS
 from orchestrator_cli.views.history import Summary
 from orchestrator_cli.views.layout import Grid, drawing_of
-from orchestrator_cli.views.report import SOURCE_CHARS, report_of
-from orchestrator_cli.views.text import counted, cut, duration, label, money, shown, value_text
+from orchestrator_cli.views.report import SOURCE_CHARS, PageImages, report_of
+from orchestrator_cli.views.text import counted, cut, duration, label, money, shown, size, value_text
 from orchestrator_cli.views.timeline import BarKind, path_steps
 
 LOOKS = {
@@ -52,9 +52,12 @@ WORDS: dict[BarKind, str] = {
 WIDE = Grid(columns=5)
 NARROW = Grid(columns=2, width=150, gap_x=24, margin=12)
 """For screens of less than 1,100 pixels."""
+NO_IMAGES = PageImages()
 
 
-def report_page(summary: Summary, state: RunState, found: Sequence[Event]) -> str:
+def report_page(
+    summary: Summary, state: RunState, found: Sequence[Event], images: PageImages = NO_IMAGES
+) -> str:
     """The page of a run; `found` are all its events, and `state` is what they add up to."""
     report = report_of(summary, state, found)
     page = _environment().get_template("report.html")
@@ -62,6 +65,8 @@ def report_page(summary: Summary, state: RunState, found: Sequence[Event]) -> st
         report=report,
         answer=_markdown(report.answer),
         prompt=report.summary.prompt,
+        attached={name: Markup(escape(one)) for name, one in images.attached.items()},
+        written={path: Markup(escape(one)) for path, one in images.written.items()},
         drawings={"wide": drawing_of(report.nodes, WIDE), "narrow": drawing_of(report.nodes, NARROW)},
         steps=path_steps(report.timeline),
     ).lstrip()
@@ -93,6 +98,7 @@ def _environment() -> jinja2.Environment:
         lines=_lines,
         counted=counted,
         cut=cut,
+        size=size,
         money=money,
         text=value_text,
         ticks=_ticks,

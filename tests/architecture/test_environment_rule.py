@@ -22,6 +22,7 @@ EXCEPTIONS = {
     ): "sets what Prefect reads at its import",
     ("orchestrator_cli/engine/server.py", "_server_environment"): "makes the server's environment",
     ("orchestrator_cli/durable/places.py", "xdg_folders"): "finds what rules of home folders are about",
+    ("orchestrator_cli/views/inline_image.py", "image_protocol"): "finds what the terminal calls itself",
     ("orchestrator_cli/resident/wanted.py", "wanted"): "comes before the settings are read",
     ("orchestrator_cli/resident/wanted.py", "user_folder"): "comes before the settings are read",
     ("orchestrator_cli/resident/wanted.py", "_is_another_user"): "comes before the settings are read",

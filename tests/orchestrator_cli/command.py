@@ -8,7 +8,7 @@ import termios
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -85,9 +85,18 @@ class Orch:
         return Done(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
     def at_terminal(
-        self, *args: str, typed: str, timeout: float = 60, size: tuple[int, int] = (24, 80), **env: str
+        self,
+        *args: str,
+        typed: str,
+        timeout: float = 60,
+        size: tuple[int, int] = (24, 80),
+        answers: Callable[[bytes], bytes] = lambda _: b"",
+        **env: str,
     ) -> Done:
-        """The same at a terminal on which `typed` was typed ahead; `out` and `err` are all that it shows."""
+        """The same at a terminal on which `typed` was typed ahead; `out` and `err` are all that it shows.
+
+        `answers` is what the terminal itself sends back for what it is sent.
+        """
         started = time.monotonic()
         ours, theirs = os.openpty()
         shown: list[bytes] = []
@@ -96,6 +105,7 @@ class Orch:
             with contextlib.suppress(OSError):  # both ends are closed
                 while part := os.read(ours, 65_536):
                     shown.append(part)
+                    os.write(ours, answers(part))
 
         reader = threading.Thread(target=read)
         reader.start()

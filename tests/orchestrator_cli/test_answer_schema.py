@@ -135,6 +135,30 @@ def test_an_answer_that_cannot_be_spoken_is_printed(orch: Orch, endpoint: Endpoi
     assert (done.code, done.out) == (4, "Seven.\n")
 
 
+def test_a_resumed_run_speaks(orch: Orch, endpoint: Endpoint, tmp_path: Path) -> None:
+    endpoint.reply = Cast(planner=[answered("Seven.")])
+    file, other = tmp_path / "a.mp3", orch.workspace / "b.mp3"
+    assert orch("ask", "How many?", "--speak", str(file), **SPEAKS).code == 4
+    endpoint.speak = lambda _: b"sound"
+    done = orch("resume", "last", **SPEAKS)
+    assert (done.code, done.out, file.read_bytes()) == (0, "Seven.\n", b"sound"), done.err
+    assert [row["input"] for row in endpoint.speeches][-1] == "Seven."
+    file.unlink()
+    endpoint.reply = Cast(planner=[plan(counted())], agents={"Do count": [gives("Eight.")]})
+    assert orch("ask", "Count", "--speak", "b.mp3", **SPEAKS).code == 0
+    other.unlink()
+    endpoint.reply = Cast(planner=[], agents={"Do count": [gives("Nine.")]})
+    forked = orch("fork", "last", "--at", "count", **SPEAKS)
+    assert (forked.code, forked.out, other.exists()) == (0, "Nine.\n", False), forked.err
+
+
+def test_a_run_is_resumed_without_its_speech_model(orch: Orch, endpoint: Endpoint, tmp_path: Path) -> None:
+    endpoint.reply = Cast(planner=[answered("Seven.")])
+    assert orch("ask", "How many?", "--speak", str(tmp_path / "a.mp3"), **SPEAKS).code == 4
+    done = orch("resume", "last")
+    assert (done.code, done.out) == (3, "Seven.\n"), done.err
+
+
 @pytest.mark.parametrize(
     ("name", "env", "code"), [("a.txt", SPEAKS, 2), ("none/a.mp3", SPEAKS, 2), ("a.mp3", {}, 3)]
 )

@@ -20,6 +20,7 @@ from orchestrator_cli.cli.editor import edit
 from orchestrator_cli.cli.foreground import confirm_no_sandbox
 from orchestrator_cli.cli.mentions import NOTHING_NAMED, attached_lines, mentions, named_file
 from orchestrator_cli.cli.options import LimitOptions, Output, PermissionOptions, SessionOptions
+from orchestrator_cli.cli.pictures import draw_images
 from orchestrator_cli.cli.reporting import reporting, run_flags, run_settings
 from orchestrator_cli.durable.followed_links import real_path
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
@@ -162,6 +163,7 @@ class ReplSession:
             self._console.error(exc)
             return exc.exit_code
         self._console.print_answer(result.answer)
+        draw_images(self._console, self._settings)
         if late := self._latest.state.unread:
             self._say("note  The run had ended when you said that; it is your next prompt, if you like.")
         self._left = "\n".join(filter(None, (*late, unfinished())))

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Literal
 
 import typer
@@ -18,6 +19,7 @@ from orchestrator_cli.cli.options import (
     RunName,
     with_options,
 )
+from orchestrator_cli.cli.pictures import page_images
 from orchestrator_cli.cli.reporting import (
     confirm,
     print_content,
@@ -94,7 +96,8 @@ def show(run: RunName, common: FormatOptions) -> None:
         found = past.events()
         print_lines(damage(past.journal), sys.stderr)
         one = look_at(past, found)
-        print_formatted(common, forms_of_run(_summary(one), one.state, found), settings)
+        images = partial(page_images, past, one.state, settings)
+        print_formatted(common, forms_of_run(_summary(one), one.state, found, images), settings)
 
 
 @app.command()

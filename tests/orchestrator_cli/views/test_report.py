@@ -21,12 +21,12 @@ from orchestrator_cli.events import Event, Fact
 from orchestrator_cli.journal.journal import read_journal
 from orchestrator_cli.plan import Patch, Plan, Result, Subtask
 from orchestrator_cli.state import RunState, fold
-from orchestrator_cli.values import FunctionDoc, Usage
+from orchestrator_cli.values import Attachment, FunctionDoc, Usage
 from orchestrator_cli.views.diagram import nodes_of
 from orchestrator_cli.views.history import Summary
 from orchestrator_cli.views.layout import Grid, drawing_of
-from orchestrator_cli.views.report import report_of
-from orchestrator_cli.views.report_page import graph_picture, report_page
+from orchestrator_cli.views.report import PageImages, report_of
+from orchestrator_cli.views.report_page import NO_IMAGES, graph_picture, report_page
 from orchestrator_cli.views.timeline import timeline_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,6 +39,10 @@ HOSTILE = (
 MARKDOWN = (
     f"# Head\n\n{HOSTILE}\n\n![pixel](https://evil.example/p.png) [a link](https://evil.example/l) "
     "<https://evil.example/auto> [j](javascript:alert(3))\n\n| a |\n|:-:|\n| 1 |\n\n```html\n<b>\n```\n"
+)
+PNG = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJ"
+    "RU5ErkJggg=="
 )
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -81,10 +85,10 @@ def spent(role: str, name: str | None = None, model: str = "m", cost: float | No
     )  # fmt: skip
 
 
-def page_of(found: list[Event]) -> str:
+def page_of(found: list[Event], images: PageImages = NO_IMAGES) -> str:
     state = fold(found)
     summary = Summary("run", "completed", state.prompt, "/w", state.began, state.seconds, state.usage)
-    return report_page(summary, state, found)
+    return report_page(summary, state, found, images)
 
 
 PLAN = Plan(goal="g", subtasks=(subtask("a"), subtask("b"), subtask("c", "a", "b")))
@@ -335,6 +339,28 @@ def test_the_policy_allows_only_the_style_of_the_page() -> None:
     assert page.index("Content-Security-Policy") < page.index("<style>")
 
 
+def with_files() -> tuple[list[Event], PageImages]:
+    """A run with attachments of hostile names, and images of them and of what it wrote."""
+    first, *others = (event.data for event in hostile_run())
+    assert isinstance(first, events.RunStarted)
+    rows = [
+        Attachment(name=f"{n}{HOSTILE}", path="/x", kind=kind, media="m/n", size=2_000, sha256="0", kept="0",
+                   about=HOSTILE)
+        for n, kind in enumerate(("image", "text", "audio"))
+    ]  # fmt: skip
+    begun = first.model_copy(update={"attachments": tuple(rows)})
+    return at((0, begun), *((1, fact) for fact in others)), PageImages({rows[0].name: PNG}, {HOSTILE: PNG})
+
+
+def test_attachments_and_images_are_on_the_page() -> None:
+    page = page_of(*with_files())
+    parts = Parts(page)
+    assert [value for name, value in parts.attributes if name == "src"] == [PNG, PNG]
+    assert not [name for name, _ in parts.attributes if name.startswith("on") or name in ("href", "style")]
+    assert re.search(r"Content-Security-Policy.*; img-src data:; base-uri", page)
+    assert {"Attached", "3 files", "image", "text", "audio"} <= {text.strip() for text in parts.texts}
+
+
 def test_a_plan_and_a_run_without_one_have_pages() -> None:
     state = fold(at((0, STARTED), (1, events.PlanProposed(plan=PLAN))))
     assert report_page(Summary.of_plan("p"), RunState(), ())
@@ -430,6 +456,7 @@ f.onload = () => {
   const visible = kind => all.filter(x => x.matches(kind) && x.getBoundingClientRect().width > 0).length;
   document.body.textContent = "FOUND" + JSON.stringify({
     width: seen.clientWidth, needed: seen.scrollWidth, boxes: visible(".box"), lanes: visible(".lane svg"),
+    images: [...page.images].filter(x => x.naturalWidth > 0).length,
     background: f.contentWindow.getComputedStyle(page.querySelector("section")).borderRadius,
     scripts: f.contentWindow.alert.toString().includes("native"),
   }) + "END";
@@ -439,13 +466,17 @@ f.onload = () => {
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 @pytest.mark.parametrize("width", [400, 1600])
-@pytest.mark.parametrize("run", ["demo", "hostile", "large"])
+@pytest.mark.parametrize("run", ["demo", "hostile", "large", "files"])
 def test_the_page_fits_and_is_quiet_in_a_browser(
     site: tuple[Path, str, list[str]], tmp_path: Path, run: str, width: int
 ) -> None:
-    found = {"demo": lambda: list(read_journal(DEMO)), "hostile": hostile_run, "large": large_run}[run]()
+    images = NO_IMAGES
+    if run == "files":
+        found, images = with_files()
+    else:
+        found = {"demo": lambda: list(read_journal(DEMO)), "hostile": hostile_run, "large": large_run}[run]()
     folder, address, asked = site
-    (folder / "page.html").write_text(page_of(found), encoding="utf-8")
+    (folder / "page.html").write_text(page_of(found, images), encoding="utf-8")
     (folder / "frame.html").write_text(MEASURE.replace("WIDTH", str(width + 4)), encoding="utf-8")
     asked.clear()
     flags = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1700,1000")
@@ -455,8 +486,9 @@ def test_the_page_fits_and_is_quiet_in_a_browser(
     )
     seen = json.loads(re.search(r"FOUND(.*)END", done.stdout)[1])  # type: ignore[index]
     assert seen["needed"] <= seen["width"] <= width + 4
-    assert seen["boxes"] == len(fold(found).plan.subtasks) + (run == "hostile")
+    assert seen["boxes"] == len(fold(found).plan.subtasks) + (run in ("hostile", "files"))
     assert seen["lanes"] > 1
     assert seen["background"] != "0px"  # the policy lets the style through
+    assert seen["images"] == len(images.attached) + len(images.written)
     assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert set(asked) <= {"/frame.html", "/page.html", "/favicon.ico"}
