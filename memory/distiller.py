@@ -91,6 +91,8 @@ def run_record(
     template: Template | None = None,
     fingerprint: str = "",
     from_web: bool = False,
+    outside: bool | None = None,
+    workspace: str = "",
     wished: bool = False,
     undone: bool = False,
     feedback: JsonValue = None,
@@ -109,7 +111,9 @@ def run_record(
         reason: why the run failed.
         template: the plan in a reusable form; left out if it contains anything that looks like a secret.
         fingerprint: equal for plans that do the same work (see `templates`).
-        from_web: whether the record may repeat what the web said.
+        from_web: whether the plan and its lessons may repeat what the web said.
+        outside: whether the run read what others wrote, so that its answer may repeat it; None if unknown.
+        workspace: the folder it worked in.
         wished: whether the plan has what the user asked for while the run went on.
         undone: whether the user has undone it (see `learning`).
         feedback: the user's vote (see `learning`).
@@ -118,6 +122,7 @@ def run_record(
         "reason": truncate(scrub(reason), _REASON_CHARS, rstrip=True),
         "mark": fingerprint,
         "from_web": from_web,
+        "workspace": workspace,
         "wished": wished,
         "undone": undone,
         "feedback": feedback,
@@ -148,6 +153,7 @@ def run_record(
             "seconds": seconds,
             "lesson": scrub(lesson),
             **{name: value for name, value in optional.items() if value},
+            **({} if outside is None else {"outside": outside}),
         },
     )
 

@@ -111,7 +111,12 @@ def terms(text: str) -> frozenset[int]:
 
 def similarity(texts: Iterable[frozenset[int]]) -> Similarity[int]:
     """Compares texts, given as sets of term ids, within the collection of a search's candidates."""
-    return Similarity(texts, frozenset(_ids(_COMMON)))
+    return Similarity(texts, common_terms())
+
+
+def common_terms() -> frozenset[int]:
+    """The ids of words that most requests have."""
+    return frozenset(_ids(_COMMON))
 
 
 def sequence(text: str) -> tuple[int, ...]:

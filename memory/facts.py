@@ -16,12 +16,14 @@ languages other than English, which need a model.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from memory.distiller import REMOVED, scrub
 from memory.embedder import terms
+from memory.ends import without_end
 from orchestrator_cli.durable.json_text import json_from_reply
 
 Subject = Literal["user", "project"]
@@ -32,6 +34,7 @@ MAX_FACTS = 12
 
 _MIN_QUOTE_CHARS = 8
 _LONG = 4_000
+_MIN_NOTE_CHARS = 8
 
 _FENCE = re.compile(r"(```|~~~).*?(\1|\Z)", re.DOTALL)
 _QUOTED_LINE = re.compile(r"^[^\S\n]*+>.*$", re.MULTILINE)
@@ -134,6 +137,47 @@ def _checked(row: object, texts: Sequence[str]) -> UserFact:
 
 # --- without a model
 
+_KEEP = re.compile(
+    r"(?ix)^(?:(?:please|also|and|ok(?:ay)?)[,:]?\s+)*"
+    r"(?:(?:remember|note|keep\ in\ mind|bear\ in\ mind|do\ not\ forget|don't\ forget|for\ the\ record)"
+    r"(?:[,:]?\s+that\b|:)|remember\s+(?=my\b|our\b))[,:]?\s*"
+)
+_ASKS = re.compile(
+    r"(?i)\b(remember|note that|keep in mind|don't forget|from now on|in (?:the )?future|merk dir|merke dir|"
+    r"ab jetzt|in zukunft|souviens|retiens|désormais|recuerda|ricorda|lembra)\b"
+)
+# "Note that the first row is a header" is about the present request.
+_ABOUT_INPUT = re.compile(
+    r"(?i)\b(files?|folders?|rows?|columns?|lines?|headers?|input|output|above|below|following|attached|"
+    r"this|these|those|here|it|they|them|\w+\.[a-z]{1,4})\b"
+)
+_PROJECT = re.compile(
+    r"(?i)\b(?:in|for|of) (?:this|the|our) (?:project|repo(?:sitory)?|workspace|code ?base)\b"
+)
+_TOPIC = re.compile(
+    r"(?i)^(?:the|our|my|his|her|their) (?P<what>[\w' -]{2,40}?) "
+    r"(?P<verb>is|are|was|were|has|have|uses?|will|must)\b(?P<rest>.*)"
+)
+_LANGUAGES = """
+    arabic bengali bulgarian catalan chinese croatian czech danish dutch english estonian finnish french
+    german greek hebrew hindi hungarian icelandic indonesian irish italian japanese korean latin latvian
+    lithuanian mandarin norwegian persian polish portuguese romanian russian serbian slovak slovenian spanish
+    swedish thai turkish ukrainian urdu vietnamese welsh
+"""
+_FROM_NOW_ON = re.compile(r"(?i),? (?:from now on|in (?:the )?future|by default|please|always)$")
+_SPEAK = re.compile(r"(?i)^(?:answer|reply|respond|write|speak|talk)(?: to me| me)? in (?P<language>\w+)$")
+_MANNER = re.compile(
+    r"(?ix)^(?:(?:no|avoid|skip|stop\ using|do\ not\ use|don't\ use|never\ use|without)|use|prefer)\ "
+    r"(?:[\w-]+\ ){0,3}?(?P<topic>units|spelling|dates?|date\ formats?|time\ formats?|notation|currency|"
+    r"decimal\ (?:points|commas)|indentation|naming|quotes|emojis?|emoticons|exclamation\ marks?|jargon|"
+    r"bullet\ points|bullets|headings|markdown|jokes|small\ talk|apologies|passive\ voice|abbreviations|"
+    r"oxford\ commas?)$"
+)
+_LENGTH = re.compile(
+    r"(?ix)^(?:be|keep\ it|keep\ (?:your\ )?answers|answer|reply)\ "
+    r"(?:very\ )?(?:brief(?:ly)?|short|concise(?:ly)?|terse(?:ly)?|in\ detail|formal(?:ly)?|informal(?:ly)?)$"
+)
+
 _STATEMENT = re.compile(r"(?<=[.!?;])\s+|\n+")
 _HERE = re.compile(r"(?i)\b(this|these|that|those|here|it|now|today|again)\b")
 _POLITE = re.compile(
@@ -165,7 +209,8 @@ _ABOUT_THE_REQUEST = """
 
 
 def facts_by_rule(texts: Iterable[str]) -> ExtractedFacts:
-    """Facts from "I prefer", "always", "never", "my … is" and "call me"; the last one for each attribute."""
+    """Facts from plain statements: "I prefer", "always", "my … is", "call me", what the user asks to
+    remember, and orders about how to work, such as "use metric units". The last one for each attribute."""
     facts: dict[str, UserFact] = {}
     for text in texts:
         for statement in map(folded, _STATEMENT.split(text)):
@@ -178,20 +223,34 @@ def facts_by_rule(texts: Iterable[str]) -> ExtractedFacts:
 
 
 def _fact_in(statement: str) -> UserFact | None:
-    bare = statement
+    kept = _KEEP.match(statement)
+    bare = without_end(statement[kept.end() :] if kept else statement)
     while (shorter := _POLITE.sub("", bare)) != bare:
         bare = shorter
+    found = _plain_fact(bare, statement)
+    if found is None and kept and len(bare) > _MIN_NOTE_CHARS:
+        found = _note(bare, statement)
+    return found and found.model_copy(
+        update={"nature": "passing"} if without_end(statement) != statement else {}
+    )
+
+
+def _plain_fact(bare: str, statement: str) -> UserFact | None:
     if match := _CALL_ME.match(bare):
         name = match["name"].strip()
         return UserFact(attribute="name", text=f"The user wants to be called {name}.", quote=statement)
     if match := _LIVE.match(bare):
         return _home_or_work(match, statement)
+    if manner := _manner(bare, statement):
+        return manner
     if _HERE.search(bare):
         return None
     if match := _PREFER.search(bare):
         what = match["what"].strip(". ")
         return _preference(what, statement) if what else None
     if match := _RULE.match(bare):
+        if match["when"].casefold() == "always" and (manner := _manner(match["rule"], statement)):
+            return manner
         # The first words of a rule, so that "never use tabs" contradicts "always use tabs".
         topic = " ".join(re.findall(r"\w+", match["rule"].casefold())[:4])
         text = f"The user's rule: {bare.rstrip('.! ')}."
@@ -202,6 +261,51 @@ def _fact_in(statement: str) -> UserFact | None:
             return None
         return UserFact(attribute=what, text=f"The user's {what} is {value}.", quote=statement)
     return None
+
+
+def _manner(bare: str, statement: str) -> UserFact | None:
+    """An order about how to work or to answer, rather than about what to do."""
+    order = _FROM_NOW_ON.sub("", bare.rstrip(".! "))
+    if (match := _SPEAK.match(order)) and match["language"].casefold() in _LANGUAGES.split():
+        about = "language"
+    elif match := _MANNER.match(order):
+        # As in "I prefer metric units", whose topic is its last word.
+        about = f"prefers {match['topic'].split()[-1]}"
+    elif _LENGTH.match(order):
+        about = "length and tone of answers"
+    else:
+        return None
+    return UserFact(attribute=about, text=f"The user's rule: {order}.", quote=statement)
+
+
+def _note(bare: str, statement: str) -> UserFact | None:
+    """Something that the user asks to remember, as they say it."""
+    of_project = _PROJECT.search(bare)
+    if _ABOUT_INPUT.search(_PROJECT.sub("", bare)):
+        return None
+    text = f"{bare[0].upper()}{bare[1:].rstrip('.! ')}."
+    about = topic_of(_PROJECT.sub("", bare).lstrip(" ,"))
+    return UserFact(subject="project" if of_project else "user", attribute=about, text=text, quote=statement)
+
+
+_BE = ("is", "are", "was", "were")
+
+
+def asks_to_remember(texts: Iterable[str]) -> bool:
+    """Whether the texts may ask to keep something in mind, or say how to work."""
+    said = list(texts)
+    return any(_ASKS.search(text) for text in said) or bool(facts_by_rule(said).facts)
+
+
+def topic_of(statement: str) -> str:
+    """What a statement is about, as an attribute: "The deadline is Friday" and "The deadline is Monday" are
+    about the same. A statement of no known form is about itself only, and contradicts nothing."""
+    if match := _TOPIC.match(statement):
+        verb, rest = match["verb"].casefold(), match["rest"].split()
+        # "The office is in Linz" does not contradict "The office is closed on Fridays".
+        how = [rest[0]] if len(rest) > 1 and rest[0].isalpha() and rest[0].islower() else []
+        return " ".join([match["what"].strip().casefold(), *([] if verb in _BE else [verb]), *how])
+    return f"note {sha256(folded(statement).encode()).hexdigest()[:8]}"
 
 
 def _home_or_work(match: re.Match[str], quote: str) -> UserFact | None:

@@ -98,6 +98,13 @@ def _checked(data: Mapping[str, Any]) -> Verdict:
     return "mixed" if failed or revisions > FEW_REVISIONS else "good"
 
 
+def teaches_nothing(data: Mapping[str, Any]) -> bool:
+    """Whether the plan of a run was only to answer, which shows a planner nothing; unless the user said that
+    this was wrong."""
+    rows = rows_of(data)
+    return bool(rows) and all(row.get("kind") == "answer" for row in rows) and vote_of(data) != "bad"
+
+
 def use_of(verdict: Verdict) -> Use:
     return _USES[verdict]
 

@@ -17,21 +17,24 @@ What is not covered: facts whose words came from a file or the web, which are ne
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
 
 from memory.embedder import DenseVector, terms
+from memory.ends import end_said
 from memory.facts import UserFact, folded
+from memory.findings import line_cost
 from memory.records import FACT, Hit, Record, Scope, Source
 from memory.retrieval import merge_hits, score_key, scores, search_both
+from memory.sessions import day_of
 from memory.store import Memory, Query
 
 HALF_LIFE = timedelta(days=30)
 FADED = 0.1
-BUDGET = 400
+BUDGET = 300
 """Tokens of a request that facts may take."""
 
 _SAME = 0.9
@@ -63,11 +66,28 @@ class RecalledFact:
     """When it was learned."""
     quote: str = ""
     """The user's own words."""
+    until: datetime | None = None
+    """When it stops holding, if that is known."""
+    source: str = ""
+    """Where it was said."""
+    why: str = ""
+    """Why it is recalled."""
+    score: float = 0.0
+    """How near it is to the request, 1 for the nearest; 0 if it is not."""
+
+    @property
+    def origin(self) -> str:
+        """Its days and its source."""
+        # It ends at midnight, where the user is.
+        last = (self.until - timedelta(seconds=1)).astimezone() if self.until else None
+        until = f", until {day_of(last)}" if last else ""
+        source = f", {self.source}" if self.source else ""
+        return f"since {day_of(self.since)}{until}{source}"
 
     @property
     def line(self) -> str:
-        """The text with its day, for a prompt."""
-        return f"{self.text} (since {self.since.day} {self.since:%B %Y})"
+        """The text with its origin, for a prompt."""
+        return f"{self.text} ({self.origin})"
 
 
 def fact_record(
@@ -83,6 +103,8 @@ def fact_record(
         scope=scope if fact.subject == "project" else Scope(user=scope.user),
         created=now,
         valid_from=now,
+        # A day ends where the user is.
+        valid_to=end_said(f"{fact.quote} {fact.text}", now.astimezone()),
         source=Source(type="user", ref=ref, quote=fact.quote),
         pinned=pinned,
     )
@@ -109,7 +131,12 @@ def learn(
             if same:
                 # It may be said in other words; the original words stay.
                 used = same[0].used(now)
-                again[used.id] = used.model_copy(update={"pinned": used.pinned or pinned})
+                again[used.id] = used.model_copy(
+                    update={
+                        "pinned": used.pinned or pinned,
+                        "valid_to": _later(same[0].valid_to, record.valid_to),
+                    }
+                )
                 continue
             for old in [r for r in held.values() if _contradicts(record, r)]:
                 ended[old.id] = old.ended(now, record.id)
@@ -130,8 +157,27 @@ def _says_same(one: Record, other: Record) -> bool:
 
 
 def _contradicts(new: Record, old: Record) -> bool:
-    same_topic = all(new.data.get(name) == old.data.get(name) for name in ("subject", "attribute"))
-    return same_topic and new.scope == old.scope and new.id != old.id
+    # What holds for a while hides what holds for good, and does not end it.
+    is_for_a_while = new.valid_to is not None and old.valid_to is None
+    return _same_topic(new, old) and not is_for_a_while
+
+
+def _same_topic(one: Record, other: Record) -> bool:
+    same = all(one.data.get(name) == other.data.get(name) for name in ("subject", "attribute"))
+    return same and one.scope == other.scope and one.id != other.id
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    """The later end; None, for no end, is the latest."""
+    return None if one is None or other is None else max(one, other)
+
+
+def _visible(held: Sequence[Record]) -> list[Record]:
+    """The facts without those that others on the same topic hide for a while."""
+    brief = [record for record in held if record.valid_to is not None]
+    return [
+        one for one in held if one.valid_to is not None or not any(_same_topic(one, other) for other in brief)
+    ]
 
 
 # --- recall
@@ -149,6 +195,7 @@ def recall_facts(
     """The facts for a request, most important first; those related to it count one more use."""
     with memory.opened() as turn:
         held = [r for r in turn.all(FACT, scope, at=now) if r.trusted and strength(r, now) >= FADED]
+        held = _visible(held)
         if not held:
             return ()
         query = Query(prompt, kinds=FACT, scope=scope, limit=_RELATED, at=now)
@@ -157,21 +204,31 @@ def recall_facts(
         recent = sorted(held, key=lambda record: record.last_used or record.created, reverse=True)
         # Pinned facts, then related ones, then the others, each group most recent first.
         in_order = sorted(recent, key=lambda record: (not record.pinned, rank.get(record.id, len(rank))))
-        chosen = _within(in_order, budget)
         related = {hit.record.id for hit in hits}
+        chosen = _within((_recalled(one, rank, related) for one in in_order), budget)
         # Runs within ten minutes count as one use.
-        used = [r for r in chosen if r.id in related and now - (r.last_used or r.created) > _NEW_USE]
+        kept = {one.id for one in chosen} & related
+        used = [r for r in held if r.id in kept and now - (r.last_used or r.created) > _NEW_USE]
         if used:
             turn.add(record.used(now) for record in used)
-    return tuple(
-        RecalledFact(
-            id=record.id,
-            text=record.text,
-            since=record.valid_from or record.created,
-            known=record.created,
-            quote=record.source.quote if record.source is not None else "",
-        )
-        for record in chosen
+    return tuple(chosen)
+
+
+def _recalled(record: Record, rank: Mapping[UUID, int], related: Collection[UUID]) -> RecalledFact:
+    source = record.source or Source(type="user")
+    near = "it shares words with the request" if record.id in related else "its meaning is near"
+    why = "it is pinned" if record.pinned else near if record.id in rank else "it was said or used recently"
+    return RecalledFact(
+        id=record.id,
+        text=record.text,
+        since=record.valid_from or record.created,
+        known=record.created,
+        quote=source.quote,
+        until=record.valid_to,
+        # A session's name has no blanks.
+        source=f"session {source.ref}" if source.ref and " " not in source.ref else source.ref,
+        why=why,
+        score=round(1 / (1 + rank[record.id]), 2) if record.id in rank else 0.0,
     )
 
 
@@ -192,12 +249,11 @@ def _related(prompt: str, hits: Sequence[Hit], near_hits: Sequence[Hit]) -> list
     return [hit.record.id for hit in merged]
 
 
-def _within(records: Sequence[Record], budget: int) -> list[Record]:
-    chosen, left = [], 4 * budget
-    for record in records:
-        # The 32 are for the date and its punctuation.
-        cost = len(record.text) + 32
+def _within(facts: Iterable[RecalledFact], budget: int) -> list[RecalledFact]:
+    chosen, left = [], budget
+    for fact in facts:
+        cost = line_cost(fact.line)
         if cost <= left:
-            chosen.append(record)
+            chosen.append(fact)
             left -= cost
     return chosen

@@ -9,8 +9,9 @@ combinations of unrelated prompts scored above 0.28.
 Of the similar runs, those with the greatest merit are returned (similarity times the certainty of the
 verdict, see `learning`), within a budget of tokens, most similar first. Each run says what it is useful for:
 an example, a hint or a warning. Plans that can be reused for this very prompt are returned separately, most
-certain first. Runs that may repeat what the web said are only counted, until the user calls them good. Facts
-learned since a plan was last used are for a planner to consider (`ReusablePlan.unknown`).
+certain first. Runs that were only an answer have no plan to learn from. Runs that may repeat what the web
+said are only counted, until the user calls them good. Facts learned since a plan was last used are for a
+planner to consider (`ReusablePlan.unknown`).
 
 Tools are recalled too, see `related_tools`.
 
@@ -28,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from memory.distiller import scrub
 from memory.embedder import DenseVector, similarity, terms
 from memory.facts import is_quoted
+from memory.findings import PastExchange
 from memory.learning import (
     PROMPT_CHARS,
     RECALL_TOKENS,
@@ -39,6 +41,7 @@ from memory.learning import (
     learnable,
     merit,
     reusable,
+    teaches_nothing,
     template_in,
     tokens,
     track_records,
@@ -146,6 +149,8 @@ class RecallResult(BaseModel):
     tools: tuple[RecalledTool, ...] = ()
     known: tuple[RecalledFact, ...] = ()
     """Facts about the user; filled by the caller, see `profile.recall_facts`."""
+    findings: tuple[PastExchange, ...] = ()
+    """What other conversations and runs said; filled by the caller, see `findings.recall_findings`."""
     plans: tuple[ReusablePlan, ...] = ()
     withheld: tuple[str, ...] = ()
     """Similar runs that are not returned because they may repeat what the web said."""
@@ -197,7 +202,11 @@ def _similar_runs(
 ) -> list[tuple[float, Record]]:
     query = Query(prompt, kinds=RUN, scope=scope, limit=_CANDIDATES)
     hits = merge_hits(*search_both(memory, query, near))
-    records = [record for hit in hits if (record := learnable(hit.record)) is not None]
+    records = [
+        record
+        for hit in hits
+        if (record := learnable(hit.record)) is not None and not teaches_nothing(record.data)
+    ]
     texts = [terms(record.text) for record in records]
     compared, wanted = similarity(texts), terms(prompt)
     key = prompt_pattern(prompt).key

@@ -202,7 +202,12 @@ def turn_record(
 
 def spoken_time(time: datetime) -> str:
     """As in questions, which are compared with it: "3 May 2026 at 14:05"."""
-    return f"{time.day} {time:%B %Y} at {time:%H:%M}"
+    return f"{day_of(time)} at {time:%H:%M}"
+
+
+def day_of(time: datetime) -> str:
+    """As in "3 May 2026"."""
+    return f"{time.day} {time:%B %Y}"
 
 
 def _messages(session: str, seq: int, exchange: Exchange, scope: Scope) -> Iterator[Record]:

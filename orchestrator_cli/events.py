@@ -15,7 +15,7 @@ from orchestrator_cli.tool_events import ToolNeeded as ToolNeeded
 from orchestrator_cli.tool_events import ToolRefused as ToolRefused
 from orchestrator_cli.tool_events import ToolReused as ToolReused
 from orchestrator_cli.tool_events import ToolTried as ToolTried
-from orchestrator_cli.values import AnsweredBy, Attachment, Remembered, Swapped, Turn, Usage
+from orchestrator_cli.values import AnsweredBy, Attachment, Remembered, ShownMemory, Swapped, Turn, Usage
 from orchestrator_cli.values import Asked as Asked
 from orchestrator_cli.values import Fact as Fact
 from orchestrator_cli.values import FileChange as FileChange
@@ -83,6 +83,13 @@ class Recalled(Fact):
     """What is remembered of the user."""
     used: tuple[Remembered, ...] = ()
     """The same runs and those that are withheld, each with its use."""
+    shown: tuple[ShownMemory, ...] = ()
+    """The facts, and what other conversations and runs said."""
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What other conversations and runs said, a line for each."""
+        return tuple(one.line for one in self.shown if one.what == "said")
 
 
 class Transcribed(Fact):

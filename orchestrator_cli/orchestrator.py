@@ -40,7 +40,7 @@ from orchestrator_cli.planning.answer import UNWRITTEN, list_results, write_answ
 from orchestrator_cli.planning.data_answer import check_schema
 from orchestrator_cli.planning.planner import NOTHING_SAID, PlannerContext, make_plan
 from orchestrator_cli.planning.routing import route
-from orchestrator_cli.recall.run_memory import uses_of
+from orchestrator_cli.recall.recalled import recalled_event
 from orchestrator_cli.run_errors import as_orch_error, end_of_plan, outcome_of, remembered_as
 from orchestrator_cli.state import RunState
 from orchestrator_cli.values import NO_OPTIONS, Conversation, PromptOptions, Usage
@@ -241,13 +241,8 @@ def plan(run: Run, work: _Work, given: Plan | None = None) -> None:
     state = run.state
     notice_opened(run)
     write_down(run)
-    recalled = run.memory.recall(state.prompt)
-    fact = events.Recalled(
-        runs=tuple(one.prompt for one in recalled.runs),
-        tools=tuple(tool.name for tool in recalled.tools),
-        facts=recalled.facts,
-        used=uses_of(recalled),
-    )
+    recalled = run.memory.recall(state.prompt, run.id, state.conversation.session)
+    fact = recalled_event(recalled)
     if fact != state.recalled:
         run.emit(fact)
     files = run.workspace.listing(state.prompt)
@@ -259,6 +254,7 @@ def plan(run: Run, work: _Work, given: Plan | None = None) -> None:
             runs=recalled.runs,
             conversation=state.conversation,
             facts=recalled.facts,
+            findings=fact.findings,
             files=files.rows,
             planner_context=work.context,
             model=run.model,

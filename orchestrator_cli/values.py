@@ -130,6 +130,26 @@ class Remembered(Part):
     """Why it is used so: what the user said, or why it failed."""
 
 
+class ShownMemory(Part):
+    """Something remembered that a planner was shown, besides earlier runs as examples."""
+
+    what: Literal["fact", "said"]
+    """A fact about the user, or what was said in another conversation or an earlier run."""
+    id: str
+    """Of its record."""
+    text: str
+    origin: str = ""
+    """Its day and source, such as `3 May 2026, session march`."""
+    score: float = 0.0
+    """How near it is to the request, from 0 to 1."""
+    why: str = ""
+
+    @property
+    def line(self) -> str:
+        """As it was shown."""
+        return f"{self.text} ({self.origin})"
+
+
 class Swapped(Part):
     """A parameter of the earlier prompt, and the value that replaces it."""
 

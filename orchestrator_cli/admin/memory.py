@@ -16,14 +16,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from uuid import UUID
 
 from memory import FACT, RUN, SESSION, TURN, Hit, MemoryFault, MemoryStore, Record, Scope, open_store, scrub
 from memory.dense import FillResult, count_missing, fill_vectors, query_vector
 from memory.embedder import terms
-from memory.facts import UserFact, facts_by_rule
+from memory.ends import without_end
+from memory.facts import UserFact, facts_by_rule, topic_of
 from memory.profile import FADED, FactChanges, learn, strength
 from memory.records import TOOL, USAGE
 from memory.residue import Residue, find_residue
@@ -173,8 +173,7 @@ class MemoryAdmin:
                 "Add one fact at a time; put longer material into a file: orch kb add FILE.",
             )
         found = facts_by_rule([said]).facts
-        # A text that no rule understands contradicts nothing.
-        about = found[0].attribute if len(found) == 1 else f"note {sha256(said.encode()).hexdigest()[:8]}"
+        about = found[0].attribute if len(found) == 1 else topic_of(without_end(said))
         fact = UserFact(subject="project" if here else "user", attribute=about, text=said, quote=said)
         with self._open() as store:
             return learn(

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.cli.chat.in_loop import loop_input
+from orchestrator_cli.cli.chat.learning import FactFinder
 from orchestrator_cli.cli.chat.session import ChatSession
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
 from orchestrator_cli.cli.options import Output
@@ -83,15 +84,38 @@ class ForegroundRun:
     patience: Patience | None = None
     """How long questions are open without a terminal; if None, as the run was started."""
 
-    def ask(self, prompt: str, options: PromptOptions = NO_OPTIONS) -> None:
-        """Run a prompt and print the answer. Raises `OrchError`, also if a part of the work failed."""
+    def ask(self, prompt: str, options: PromptOptions = NO_OPTIONS, *, learns: bool = False) -> None:
+        """Run a prompt and print the answer. Raises `OrchError`, also if a part of the work failed.
+
+        If it `learns`, what the prompt asks to remember is remembered when the run has ended.
+        """
+        ended: list[Run] = []
 
         def begin(views: list[EventView]) -> RunResult:
             text = checked_prompt(prompt, self.settings.home)
             with self._open(views) as opened:
-                return run_prompt(text, opened, options=options)
+                try:
+                    result = run_prompt(text, opened, options=options)
+                except Interrupted:
+                    raise
+                except OrchError:
+                    ended.append(opened)
+                    raise
+                ended.append(opened)
+                return result
 
-        self._show(begin)
+        try:
+            self._show(begin)
+        finally:
+            for run in ended if learns else ():
+                self._learn_from(run)
+
+    def _learn_from(self, run: Run) -> None:
+        """Remember what the prompt of a run asks to remember, unless a schedule began it."""
+        if not run.state.occasion:
+            finder = FactFinder(self.settings, lambda line: self.console.lines([line]))
+            said = [run.masks(run.state.said)]
+            finder.learn(said, ref=f"run {run.id}", used=run.usage, only_if_asked=True)
 
     def ask_in_session(
         self, prompt: str, options: PromptOptions = NO_OPTIONS, *, name: str, goes_on: bool

@@ -88,6 +88,7 @@ def _run_agent(calls: ToolCalls) -> JsonValue:
         failure=spec.failure,
         here=spec.surroundings,
         guidance=spec.guidance,
+        known=spec.known,
         attached=spec.attached,
         max_steps=agent.max_steps,
     )

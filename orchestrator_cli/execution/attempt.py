@@ -111,6 +111,8 @@ class AttemptSpec(_Value):
     """What an agent sees of where it works."""
     guidance: Guidance = Guidance()
     """What the project and the user have written down about how to work; for agents."""
+    known: tuple[str, ...] = ()
+    """What is remembered that concerns the subtask; for agents."""
     packages: Installation | None = None
     """Packages of the index that code of an agent can import."""
     skills: Path | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from memory.findings import concerning
 from orchestrator_cli import events
 from orchestrator_cli.approvals.broker import Question
 from orchestrator_cli.approvals.effects import EffectCall, EffectOutcome
@@ -172,6 +173,7 @@ def _agent(run: Run, subtask: Subtask) -> dict[str, Any]:
         "role": role,
         "surroundings": run.surroundings,
         "guidance": fitting(run.guidance, context),
+        "known": concerning(run.state.shown, f"{subtask.title}.\n{subtask.instruction}"),
         "skills": run.skills,
         "context_tokens": context,
     }

@@ -14,6 +14,7 @@ import contextlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from memory import (
@@ -24,7 +25,6 @@ from memory import (
     MemoryFault,
     MemoryStore,
     Query,
-    RecalledRun,
     RecallResult,
     Record,
     Scope,
@@ -38,6 +38,7 @@ from memory import (
 from memory.dense import fill_vectors
 from memory.dense import query_vector as asked_near
 from memory.embedder import DenseVector
+from memory.findings import HEADING_TOKENS, MEMORY_TOKENS, line_cost, recall_findings
 from memory.learning import deciding
 from memory.profile import recall_facts
 from memory.records import RUN, TOOL, record_id
@@ -54,10 +55,9 @@ from orchestrator_cli.models.chain import EmbeddingModel
 from orchestrator_cli.models.own_keys import own_keys
 from orchestrator_cli.plan import order
 from orchestrator_cli.planning.planner import PlannerContext, reads_outside
-from orchestrator_cli.recall.sessions import exchange_of
+from orchestrator_cli.recall.sessions import exchange_of, workspace_scope
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, Work
-from orchestrator_cli.values import Remembered
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError
 from toolsmith.library import Library
@@ -153,8 +153,12 @@ class RunMemory:
     embed_documents: Callable[[int], None] | None = None
     """Makes missing vectors of the knowledge base, at most so many."""
 
-    def recall(self, prompt: str) -> RecallResult:
-        """Earlier runs, tools and facts that concern a prompt; nothing if memory cannot be read."""
+    def recall(self, prompt: str, run: str = "", session: str = "") -> RecallResult:
+        """What is remembered that concerns a prompt; nothing if memory cannot be read.
+
+        Args:
+            run: the run that asks, and `session` its session: what they say is known.
+        """
         try:
             asked = scrub(prompt)
             # Before the store is opened: others wait while it is held, and a model may take seconds.
@@ -166,7 +170,18 @@ class RunMemory:
                     self._notice(f"The index of tools could not be kept in step: {exc}")
                 found = recall(memory, prompt, scope=Scope(), near=near)
                 facts = recall_facts(memory, asked, scope=self.scope, now=datetime.now(UTC), near=near)
-                return found.model_copy(update={"known": facts})
+                spent = HEADING_TOKENS + sum(line_cost(fact.line) for fact in facts) if facts else 0
+                said = recall_findings(
+                    memory,
+                    asked,
+                    scope=self.scope,
+                    session=session,
+                    besides=(run, *(one.run for one in found.runs), *found.withheld),
+                    budget=MEMORY_TOKENS - spent,
+                    near=near,
+                )
+                withheld = (*found.withheld, *said.withheld)
+                return found.model_copy(update={"known": facts, "findings": said.shown, "withheld": withheld})
         except MemoryFault as exc:
             self._notice(f"Nothing could be recalled: {exc}")
             return RecallResult()
@@ -300,6 +315,8 @@ def record_of(
         template=template,
         fingerprint=plan_fingerprint(rows, prompt),
         from_web=reads_outside and state.revisions > 0,
+        outside=reads_outside,
+        workspace=str(workspace_scope(Path(state.started.workspace)).project) if state.started else "",
         wished=state.is_wished,
         undone=state.undone,
         created=ended,
@@ -323,20 +340,6 @@ def plan_record(state: RunState) -> list[dict[str, Any]]:
         }
         rows.append(state.plan[name].model_dump(mode="json") | ended)
     return rows
-
-
-def uses_of(recalled: RecallResult) -> tuple[Remembered, ...]:
-    """What each recalled run is used for, as an event says it."""
-    used = [
-        Remembered(run=run.run, prompt=run.shown, use=run.use, reason=_reason(run)) for run in recalled.runs
-    ]
-    return (*used, *(Remembered(run=run, use="withheld") for run in recalled.withheld))
-
-
-def _reason(run: RecalledRun) -> str:
-    if run.vote is None:
-        return run.reason or ("you undid it" if run.undone else "")
-    return f"you called it {run.vote}" + (f": {run.why}" if run.why else "")
 
 
 def open_memory(settings: Settings, warn: Callable[[str], None]) -> MemoryStore:

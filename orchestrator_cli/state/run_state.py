@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from orchestrator_cli import events
 from orchestrator_cli.plan import Patch, Plan, Result, State, Subtask, order, ready, unstarted, whole_name
 from orchestrator_cli.planning.reviser import Cause, UserRefusal
-from orchestrator_cli.values import Attachment, Conversation, Usage, seconds_between
+from orchestrator_cli.values import Attachment, Conversation, ShownMemory, Usage, seconds_between
 
 OVER: frozenset[State] = frozenset({"done", "failed", "skipped"})
 
@@ -292,6 +292,11 @@ class RunState:
     def facts(self) -> tuple[str, ...]:
         """What was remembered about the user."""
         return self.recalled.facts if self.recalled else ()
+
+    @property
+    def shown(self) -> tuple[ShownMemory, ...]:
+        """What of memory the planner was shown: facts, and what was said elsewhere."""
+        return self.recalled.shown if self.recalled else ()
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -222,6 +222,11 @@ def _title(fact: events.Fact) -> str:  # noqa: C901 - a case for each kind
 def _recalled(fact: events.Recalled) -> _EntryText | None:
     parts = [_remembered(one) for one in fact.used] or [prose(run, 200) for run in fact.runs]
     parts += [f"tool {code(tool)}" for tool in fact.tools]
+    # Without the words: the log may be given to others.
+    shown = ", ".join(
+        f"{one.what} {code(one.id[:8])} ({one.score:.2f}, {prose(one.why, 80)})" for one in fact.shown
+    )
+    parts += [f"shown to the planner: {shown}"] if shown else []
     return _EntryText("recalled from memory", "\n".join(f"- {part}" for part in parts)) if parts else None
 
 

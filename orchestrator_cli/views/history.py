@@ -14,7 +14,7 @@ from orchestrator_cli.approvals.deadlines import left_of
 from orchestrator_cli.events import SCHEMA
 from orchestrator_cli.plan import Plan
 from orchestrator_cli.state import RunState, Version
-from orchestrator_cli.values import Remembered, Usage, seconds_between
+from orchestrator_cli.values import Remembered, ShownMemory, Usage, seconds_between
 from orchestrator_cli.views.envelope import states_of
 from orchestrator_cli.views.graph import plan_diff, plan_lines
 from orchestrator_cli.views.narration import MOST_FILES
@@ -158,7 +158,10 @@ def _memory_lines(state: RunState) -> list[str]:
     """Which memories changed the plan, and how."""
     recalled = state.recalled or events.Recalled()
     lines = [_remembered_line(one) for one in recalled.used]
-    lines += [f"fact about you: {one_line(known_fact, WIDE)}" for known_fact in recalled.facts]
+    explained = {one.line for one in recalled.shown}
+    # Journals of earlier versions have only the texts of facts.
+    lines += [f"fact about you: {one_line(text, WIDE)}" for text in recalled.facts if text not in explained]
+    lines += [_shown_line(one) for one in recalled.shown]
     if recalled.tools:
         lines.append(f"tools offered: {', '.join(one_line(tool) for tool in recalled.tools)}")
     for declined in state.declined:
@@ -176,6 +179,12 @@ def _remembered_line(one: Remembered) -> str:
         )
     line = f"{one.use}: run {one.run}, {one_line(one.prompt, WIDE)}"
     return line + (f" ({one_line(one.reason, WIDE)})" if one.reason else "")
+
+
+def _shown_line(one: ShownMemory) -> str:
+    what = "fact about you" if one.what == "fact" else "said before"
+    near = f"{one.score:.2f}, " if one.score else ""
+    return f"{what}: {one_line(one.line, 2 * WIDE)} ({near}{one_line(one.why, WIDE)}; {one.id[:8]})"
 
 
 def _version_lines(versions: Sequence[Version]) -> list[str]:
@@ -212,8 +221,8 @@ def show_json(summary: Summary, state: RunState) -> dict[str, Any]:
     """What `orch runs` tells of the run, and besides: `schema`, `url`, `plan` (the newest version, or
     null), `states`, `versions` (with reason, cause and diff), `work` (by subtask, else by role:
     attempts, seconds, usage, models), `approvals` (the open questions), `memory` (which memories changed
-    the plan: `used`, `tools`, `reused` or null, `declined`), `guidance` (the instructions and skills that
-    models were given) and `feedback` (or null).
+    the plan: `used`, `shown` (with ids, scores and reasons), `tools`, `reused` or null, `declined`),
+    `guidance` (the instructions and skills that models were given) and `feedback` (or null).
     """
     plan = state.plan if state.has_plan else None
     recalled = state.recalled or events.Recalled()
@@ -245,6 +254,7 @@ def show_json(summary: Summary, state: RunState) -> dict[str, Any]:
         "memory": {
             "used": [one.model_dump(mode="json") for one in recalled.used],
             "facts": list(recalled.facts),
+            "shown": [one.model_dump(mode="json") for one in recalled.shown],
             "tools": list(recalled.tools),
             "reused": _plain(state.reused),
             "declined": [_plain(declined) for declined in state.declined],

@@ -221,6 +221,8 @@ def _recalled(fact: events.Recalled) -> list[Line]:
     parts = [counted(len(fact.runs), "earlier run")] if fact.runs else []
     parts += [counted(len(fact.tools), "tool")] if fact.tools else []
     parts += [f"{counted(len(fact.facts), 'fact')} about you"] if fact.facts else []
+    said = len(fact.findings)
+    parts += [f"{counted(said, 'exchange')} of other conversations and runs"] if said else []
     lines = [Line("", f"recalled {' and '.join(parts)}", "dim")] if parts else []
     kept = sum(one.use == "withheld" for one in fact.used)
     note = f"{counted(kept, 'earlier run')} kept from the planner: what is said there may come from the web"

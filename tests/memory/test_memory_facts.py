@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from memory import FACT, Record, Scope, Source
 from memory.distiller import scrub
 from memory.edge import EdgeStore
+from memory.ends import end_said
 from memory.facts import UserFact, facts_by_rule, is_quoted, own_words, read_facts
 from memory.profile import fact_record, learn, recall_facts, strength
 from memory.templates import prompt_pattern
@@ -130,6 +131,12 @@ def test_quotes_occur_in_the_texts(quote: str, prompts: list[str]) -> None:
         ("I'm based in Linz now", "The user is based in Linz.", "home"),
         ("I work as a nurse.", "The user works as a nurse.", "occupation"),
         ("Also, I work for Acme Ltd.", "The user works for Acme Ltd.", "employer"),
+        ("Plot it. Use metric units.", "The user's rule: Use metric units.", "prefers_units"),
+        ("Answer in German from now on.", "The user's rule: Answer in German.", "language"),
+        ("No emojis!", "The user's rule: No emojis.", "prefers_emojis"),
+        ("This week, answer in French.", "The user's rule: answer in French.", "language"),
+        ("Please remember that the deadline is Friday.", "The deadline is Friday.", "deadline"),
+        ("Note that our office is closed on Fridays", "Our office is closed on Fridays.", "office_closed"),
     ],
 )
 def test_rules_find_plain_statements(prompts: str, text: str, attribute: str) -> None:
@@ -287,3 +294,73 @@ def test_the_time_for_a_prompt_grows_with_its_length(text: str) -> None:
     prompt_pattern(text)
     scrub(text)
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    "order", ["Use pandas.", "Note that the first row is a header.", "Remember to close the window.", "No."]
+)
+def test_what_concerns_the_task_alone_is_no_fact(order: str) -> None:
+    assert facts_by_rule([order]).facts == ()
+
+
+# --- until when they hold
+
+TUESDAY = datetime(2026, 12, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("said", "days"),
+    [
+        ("Use metric units today.", 1),
+        ("I am in Rome until Friday.", 4),
+        ("This week, answer in French.", 6),
+        ("The office is closed until 5 January", 36),
+        ("It holds until 2026-12-05.", 5),
+        ("I am away for the next two weeks", 15),
+        ("until Tuesday", 1),
+        ("until the end of the month", 31),
+    ],
+)
+def test_words_say_until_when_a_fact_holds(said: str, days: int) -> None:
+    assert end_said(said, TUESDAY) == datetime(2026, 12, 1, tzinfo=UTC) + timedelta(days=days)
+
+
+@pytest.mark.parametrize(
+    "said", ["I have lived here for two years.", "until the release", "until 31 February"]
+)
+def test_other_words_say_no_end(said: str) -> None:
+    assert end_said(said, TUESDAY) is None
+
+
+def test_what_holds_for_a_while_hides_what_holds_for_good(store: EdgeStore) -> None:
+    for said in ("I live in Graz.", "I live in Rome this week."):
+        learn(store, facts_by_rule([said]).facts, scope=HERE, now=TUESDAY)
+
+    def known(now: datetime) -> list[str]:
+        return texts(recall_facts(store, "Where do I live?", scope=HERE, now=now))
+
+    assert known(TUESDAY + DAY) == ["The user lives in Rome."]
+    assert known(TUESDAY + 7 * DAY) == ["The user lives in Graz."]
+
+
+def test_what_is_said_again_ends_later(store: EdgeStore) -> None:
+    for day in range(2):
+        learn(store, facts_by_rule(["Use metric units today."]).facts, scope=HERE, now=TUESDAY + day * DAY)
+    (found,) = recall_facts(store, "", scope=HERE, now=TUESDAY + DAY)
+    assert found.until is not None
+    assert found.until > TUESDAY + DAY
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Use metric units.", "I prefer imperial units."),
+        ("Use emojis.", "No emojis."),
+        ("Answer in German.", "Answer in English."),
+        ("Remember that the deadline is Friday.", "Remember that the deadline is Monday."),
+    ],
+)
+def test_newer_facts_close_older_ones(store: EdgeStore, old: str, new: str) -> None:
+    learn(store, facts_by_rule([old]).facts, scope=HERE, now=TUESDAY)
+    changes = learn(store, facts_by_rule([new]).facts, scope=HERE, now=TUESDAY + DAY)
+    assert [len(changes.ended), len(changes.new)] == [1, 1]

@@ -16,7 +16,7 @@ from memory import FACT, Record, Scope, Source, open_store
 from memory.facts import UserFact
 from memory.profile import fact_record, learn
 from memory.sessions import Exchange, save_exchange
-from orchestrator_cli.cli.chat.session import speaks_of_oneself
+from orchestrator_cli.cli.chat.learning import speaks_of_oneself
 from orchestrator_cli.recall.sessions import workspace_scope
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
@@ -280,7 +280,7 @@ def test_answer_prompt_has_the_facts_as_data(orch: Orch, endpoint: Endpoint) -> 
     fact = "The user reads German. (since 3 November 2026)"
     assert f'<untrusted source="memory of the user">\n- {fact}' in asked
     assert "recalled 1 fact about you" in done.err
-    assert f"  fact about you: {fact}" in orch("show", "last").out.splitlines()
+    assert f"  fact about you: {fact} (" in orch("show", "last").out
     assert orch("show", "last", "--json").envelope["memory"]["facts"] == [fact]
 
 

@@ -123,7 +123,7 @@ def ask(
             name = conversation.session or ""
             run.ask_in_session(_read(prompt), options, name=name, goes_on=conversation.goes_on)
         else:
-            run.ask(_read(prompt), options)
+            run.ask(_read(prompt), options, learns=True)
 
 
 def options_of(files: FileOptions, prompt: str, settings: Settings, console: Console) -> PromptOptions:
