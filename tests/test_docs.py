@@ -325,7 +325,9 @@ def test_the_loop_takes_lines_and_prompts_of_ones_own(place, endpoint, tmp_path)
     prompts.mkdir(parents=True)
     (prompts / "review.md").write_text(template, encoding="utf-8")
     (typed,) = [
-        block.strip().removeprefix("> ") for block in blocks(page, "") if block.startswith("> /review")
+        block.strip().removeprefix("orch> ")
+        for block in blocks(page, "")
+        if block.startswith("orch> /review")
     ]
     (call,) = [one for one in EXAMPLES if one.page.name == "loop.md" and one.line.endswith("prompts.txt")]
     endpoint.reply = lambda request, n: PLAN
