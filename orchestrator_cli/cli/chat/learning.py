@@ -4,7 +4,7 @@ At most one model call looks for them, within the budget that the last run has l
 Ctrl-C drops it. If it fails, is too late or is not allowed, rules find what they can. A memory that cannot be
 written is reported and stops nothing.
 
-Not covered: what runs of a schedule are told, since no one says it at that time.
+Not covered: prompts of schedules, since no one says them at that time.
 """
 
 import contextlib
