@@ -40,7 +40,7 @@ def known_keys(variables: Mapping[str, str], named: Collection[str]) -> Secrets:
     found = Secrets({})
     for name, value in variables.items():
         is_long = len(value) >= 12 or (len(value) >= 8 and not value.isalpha())
-        if (name in named or _is_called_a_key(name)) and is_long and not os.path.lexists(value):
+        if (name in named or _is_called_a_key(name)) and is_long and not _is_a_path(value):
             with suppress(ValueError):  # it cannot be masked
                 found = Secrets({**found.values, re.sub(r"\W", "_", name): value}, are_given=False)
     return found
@@ -51,6 +51,11 @@ def _is_called_a_key(variable: str) -> bool:
     parts = variable.upper().split("_")
     ends = {end for part in parts for end in (part, part.removesuffix("S"))}
     return variable not in _FOLDERS and ("PAT" in ends or any(end.endswith(_KEYS) for end in ends))
+
+
+def _is_a_path(value: str) -> bool:
+    """Whether it begins with a folder that is there; random letters after a slash do not."""
+    return value.startswith("/") and os.path.lexists(value[: (value + "/").index("/", 1)])
 
 
 def without_keys(request: ModelRequest, keys: Secrets) -> ModelRequest:

@@ -126,6 +126,8 @@ class FileLog:
 
     def complete(self, found: Sequence[Event]) -> None:
         """Catch up with a finished run before another event of it, if the run is in this file."""
+        if not self.path.exists():
+            return
         written = self._written()
         if any(entry_head(event.seq, event.run) in written for event in found):
             self.catch_up(found)

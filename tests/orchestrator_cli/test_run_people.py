@@ -177,7 +177,7 @@ def test_a_plan_that_is_refused_ends_the_run(orch: Orch, endpoint: Endpoint) -> 
     paused_with_a_plan(orch, endpoint)
     done = orch("approve", "last", "--no", "--because", "too much")
     assert done.code == 1
-    assert "The plan was not approved: too much" in done.error
+    assert "The plan was not approved: too much" in " ".join(done.err.split())
     assert orch.events("RunFinished")[-1]["outcome"] == "cancelled"
     assert orch.files() == []
 
@@ -209,7 +209,7 @@ def test_a_plan_that_is_emptied_is_refused_and_one_that_is_not_saved_decides_not
     assert (kept.code, "Nothing was saved" in kept.error) == (2, True)
     done = orch("approve", "last", "--edit", EDITOR=editor(tmp_path, "text = ''"))
     assert done.code == 1
-    assert "The plan was not approved" in done.error
+    assert "The plan was not approved" in " ".join(done.err.split())
 
 
 def test_a_change_of_the_plan_that_is_refused_goes_back_to_the_reviser_with_the_reason(

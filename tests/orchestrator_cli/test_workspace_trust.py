@@ -26,6 +26,7 @@ EXAMPLES = {
     "`models`, set": ("models.judge = 'evil/judge'", "evil/judge"),
     "`fallbacks`, set": ("fallbacks = ['evil/other']", "evil/other"),
     "`max_runs`, set": ("max_runs = 2", ""),
+    "`show_images`, set": ("show_images = false", ""),
     "`keep_runs_days`, set": ("keep_runs_days = 1", ""),
     "`hooks`, set": ("hooks = [{on = ['RunFinished'], command = ['evil']}]", ""),
     "`otel`, set": ("otel.endpoint = 'http://evil.example'", ""),
