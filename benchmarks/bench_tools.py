@@ -183,14 +183,14 @@ def main() -> int:
     else:
         print(f"  dense       {NO_MODEL}")
     with tempfile.TemporaryDirectory() as folder:
-        for told, known in (("fresh", {}), (f"after {USES} uses", served)):
-            store = EdgeStore(Path(folder, told.replace(" ", "-")))
+        for state, known in (("fresh", {}), (f"after {USES} uses", served)):
+            store = EdgeStore(Path(folder, state.replace(" ", "-")))
             remember(store, tools, known)
             if dense is not None:
                 fill_vectors(store, dense, ME)
             for name, find in ways:
                 one, five = measure(store, asked, find)
-                print(f"  {told:<14}{name:<14}{one:6.1f} /{five:6.1f}")
+                print(f"  {state:<14}{name:<14}{one:6.1f} /{five:6.1f}")
         print("  where none serves: requests that are shown a tool, those for which one is said to serve,")
         print("  in percent; and how many each is shown")
         needless: list[tuple[str, Dense | None, Near | None]] = [("recall", None, None)]

@@ -347,7 +347,7 @@ def _notebook(path: str) -> tuple[str, Iterable[dict[str, Any]]]:
     if cells is None and isinstance(book, dict):  # before version 4
         cells = [cell for sheet in book.get("worksheets") or [] for cell in sheet["cells"]]
     if cells is None:
-        raise ValueError("it is no notebook")
+        raise ValueError("it is not a notebook")
     language = ((book.get("metadata") or {}).get("language_info") or {}).get("name") or "python"
     texts, cut, other = list[str](), list[int](), list[int]()
     for number, cell in enumerate(cells, 1):

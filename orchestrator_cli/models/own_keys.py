@@ -47,7 +47,10 @@ def known_keys(variables: Mapping[str, str], named: Collection[str]) -> Secrets:
 
 
 def _is_called_a_key(variable: str) -> bool:
-    """Whether a part of its name is, also with more after it, as in `API_KEY_2` and `SECRET_KEY_BASE`."""
+    """Whether a part of its name is, also with more after it, as in `API_KEY_2` and `SECRET_KEY_BASE`.
+
+    Wider than `mcp_settings.is_key_name`: to mask too much costs little here, but a question must not hide.
+    """
     parts = variable.upper().split("_")
     ends = {end for part in parts for end in (part, part.removesuffix("S"))}
     return variable not in _FOLDERS and ("PAT" in ends or any(end.endswith(_KEYS) for end in ends))

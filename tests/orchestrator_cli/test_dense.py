@@ -187,8 +187,8 @@ def test_a_run_makes_vectors_if_the_small_model_is_loaded(orch: Orch, endpoint: 
     store.add([fact("The automobile is red.")])
     hello = plan(tool_call("write", "write_file", path="a.txt", content="hello"))
     endpoint.reply = Cast(planner=[hello], answer=["Done."])
-    run = orch.cold if cold else orch
-    done = run("ask", "--json", "Write hello into a.txt", ORCH_MEMORY__DENSE="")
+    run, alone = (orch.cold, {"ORCH_RESIDENT": "never"}) if cold else (orch, {})
+    done = run("ask", "--json", "Write hello into a.txt", ORCH_MEMORY__DENSE="", **alone)
     assert done.code == 0, done.err
     assert store.vectors() == ({} if cold else {vector_name(SMALL_MODEL): 2})
     assert endpoint.embeddings == []

@@ -105,11 +105,11 @@ def context(hostile: bool) -> PlannerContext:
 def planner(hostile: bool) -> object:
     text = data(hostile)
     rows = [{"id": "a", "kind": "agent", "title": text, "role": "coder", "tools": [], "depends_on": []}]
-    told = {"shown": text, "why": text, "reason": text, "lesson": text, "plan": rows, "outcome": "failed"}
+    fields = {"shown": text, "why": text, "reason": text, "lesson": text, "plan": rows, "outcome": "failed"}
     more = {"calls": 1, "revisions": 2, "vote": "bad", "undone": False, "wished": False}
     return make_plan(
         words(hostile),
-        runs=tuple(SimpleNamespace(**told, **more, is_warning=warning) for warning in (True, False)),  # type: ignore[arg-type]
+        runs=tuple(SimpleNamespace(**fields, **more, is_warning=warning) for warning in (True, False)),  # type: ignore[arg-type]
         conversation=Conversation.model_validate(
             {
                 "session": "s",

@@ -30,7 +30,7 @@ QUERY = re.compile(r"\x1b\[(?:>?c|\d*6n|1[468]t|\?u)|a=q")
 
 @pytest.fixture
 def drew(orch: Orch, endpoint: Endpoint) -> Orch:
-    """After a run that wrote an image, a file that is none, and a text."""
+    """After a run that wrote an image, a file that only has an image's name, and a text."""
     endpoint.reply = Cast(planner=[plan(coder("draw"))], agents={"Do draw": [code(DRAW)]})
     done = orch("ask", "Draw", "--approve", "none")
     assert (done.code, done.out) == (0, "drawn\n"), done.err

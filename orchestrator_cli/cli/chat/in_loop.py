@@ -48,7 +48,7 @@ def in_loop(commands: Iterable[str]) -> Iterator[LoopInput]:
 
 
 def loop_input() -> LoopInput | None:
-    """What the loop keeps; None if there is no loop."""
+    """What the loop keeps; None outside of a loop."""
     return _loop.get()
 
 

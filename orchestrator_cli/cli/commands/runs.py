@@ -19,7 +19,7 @@ from orchestrator_cli.cli.options import (
     RunName,
     with_options,
 )
-from orchestrator_cli.cli.pictures import page_images
+from orchestrator_cli.cli.page_images import page_images
 from orchestrator_cli.cli.reporting import (
     confirm,
     print_content,
