@@ -113,9 +113,8 @@ def test_a_person_who_attaches_may_say_no_to_any_question(
     assert orch.events("ApprovalGiven")[0]["decision"] == "no"
 
 
-def test_a_remark_reaches_it_and_ctrl_c_leaves_it_running(
-    orch: Orch, held: Callable[[], None], open_screen: Open
-) -> None:
+@pytest.mark.usefixtures("held")
+def test_a_remark_reaches_it_and_ctrl_c_leaves_it_running(orch: Orch, open_screen: Open) -> None:
     run = orch("ask", "--detach", "Go slowly.").out.strip()
     screen: Screen = open_screen("attach", run)
     screen.expect("slow")
@@ -126,8 +125,7 @@ def test_a_remark_reaches_it_and_ctrl_c_leaves_it_running(
     assert screen.end() == 130
     assert pid_of(orch)
     assert orch("cancel", run).code == 0
-    held()
-    assert end(orch)["outcome"] == "cancelled"
+    assert end(orch)["outcome"] == "cancelled"  # while its agent still waits
 
 
 @pytest.mark.thorough
