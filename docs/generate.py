@@ -35,8 +35,8 @@ from orchestrator_cli import (
 )
 from orchestrator_cli.cli.app import app
 from orchestrator_cli.cli.chat import repl
-from orchestrator_cli.default_models import FAMILIES
 from orchestrator_cli.events import KINDS
+from orchestrator_cli.models.default_models import FAMILIES
 from orchestrator_cli.plan import Subtask
 from orchestrator_cli.roles import load_roles
 from orchestrator_cli.tools.executed_files import EXECUTES, FOLLOWED

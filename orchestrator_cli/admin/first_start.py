@@ -7,17 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.default_models import Choice
-from orchestrator_cli.environment import (
+from orchestrator_cli.errors import OrchError
+from orchestrator_cli.model_settings import ROLES
+from orchestrator_cli.models.chain import open_models
+from orchestrator_cli.models.default_models import Choice
+from orchestrator_cli.models.discovery import (
     ModelServer,
     found_models,
     keys_set,
     local_servers,
     own_server,
 )
-from orchestrator_cli.errors import OrchError
-from orchestrator_cli.model_settings import ROLES
-from orchestrator_cli.models.chain import open_models
 from orchestrator_cli.models.model import Completion, ModelRequest
 from orchestrator_cli.models.pricing import quote, unpriced
 from orchestrator_cli.models.sources import model_fault

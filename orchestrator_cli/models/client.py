@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator_cli.cancellation import Cancellation, run_beside
-from orchestrator_cli.environment import check_stranger
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.models.client_errors import translate
 from orchestrator_cli.models.endings import longest_reply
 from orchestrator_cli.models.library import litellm, prepare_for_call
+from orchestrator_cli.models.local_servers import check_stranger
 from orchestrator_cli.models.model import Completion, Embeddings, ModelRequest, OnDelta, TransientError
 from orchestrator_cli.models.own_keys import without_keys
 from orchestrator_cli.models.parameters import Asking

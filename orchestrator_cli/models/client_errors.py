@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.errors import ProviderError, RequestRefused
 from orchestrator_cli.http_bodies import BodyRefused
-from orchestrator_cli.local_servers import bare_address
+from orchestrator_cli.models.local_servers import bare_address
 from orchestrator_cli.models.model import TransientError
 from orchestrator_cli.models.wire import RedirectRefused
 

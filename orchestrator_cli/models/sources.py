@@ -17,21 +17,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.default_models import SET_AGAIN
-from orchestrator_cli.environment import (
-    check_stranger,
-    find_model,
-    is_listed,
-    malformed,
-    missing_key,
-    network_fault,
-    stranger_of,
-)
+from orchestrator_cli.environment import network_fault
 from orchestrator_cli.errors import ConfigError, RunFailed
 from orchestrator_cli.model_settings import ROLES
 from orchestrator_cli.models.chain import Emit, ModelChain, check_prices, open_models, recorded_models
 from orchestrator_cli.models.client_errors import NAME_A_PROVIDER
+from orchestrator_cli.models.default_models import SET_AGAIN
+from orchestrator_cli.models.discovery import find_model, is_listed, malformed, missing_key
 from orchestrator_cli.models.library import litellm, prepare
+from orchestrator_cli.models.local_servers import check_stranger, stranger_of
 from orchestrator_cli.models.media import sees
 from orchestrator_cli.models.model import Completion, Model, ModelRequest, OnDelta, ToolCall
 from orchestrator_cli.models.pricing import context_tokens

@@ -23,7 +23,6 @@ EXCEPTIONS = {
     ("orchestrator_cli/engine/server.py", "_server_environment"): "makes the server's environment",
     ("orchestrator_cli/durable/places.py", "xdg_folders"): "finds what rules of home folders are about",
     ("orchestrator_cli/views/inline_image.py", "image_protocol"): "finds what the terminal calls itself",
-    ("orchestrator_cli/local_servers.py", "server_of"): "finds the address that LiteLLM reads",
     ("orchestrator_cli/resident/wanted.py", "wanted"): "comes before the settings are read",
     ("orchestrator_cli/resident/wanted.py", "user_folder"): "comes before the settings are read",
     ("orchestrator_cli/resident/wanted.py", "_is_another_user"): "comes before the settings are read",

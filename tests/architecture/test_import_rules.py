@@ -49,8 +49,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "trust",
         "trust_rules",
         "environment",
-        "local_servers",
-        "default_models",
         "prompts",
         "surroundings",
         "values",

@@ -39,7 +39,7 @@ def test_importing_a_package_loads_no_heavy_library(package):
 
 def test_choosing_a_model_reads_litellms_list_without_loading_litellm():
     code = (
-        "import sys; from orchestrator_cli.default_models import default_model, read_list;"
+        "import sys; from orchestrator_cli.models.default_models import default_model, read_list;"
         "print(default_model('ANTHROPIC_API_KEY').model, len(read_list()), 'litellm' in sys.modules)"
     )
     done = subprocess.run(

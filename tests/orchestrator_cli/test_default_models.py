@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator_cli.cli.commands.doctor import examine
-from orchestrator_cli.default_models import FAMILIES, Family, default_model, newest, read_list
+from orchestrator_cli.models.default_models import FAMILIES, Family, default_model, newest, read_list
 from orchestrator_cli.settings import load_settings
 
 DAY = date(2026, 11, 30)
@@ -87,7 +87,7 @@ def test_doctor_warns_of_every_model_that_retires_soon(
     today = datetime.now(UTC).date()
     days = {"anthropic/a": -1, "openai/b": 59, "c": 61, "openai/d": 60, "openai/e": 5, "openai/f": 5}
     listed = {name: {"deprecation_date": str(today + timedelta(days))} for name, days in days.items()}
-    for place in ("default_models", "environment", "cli.commands.doctor"):
+    for place in ("models.default_models", "models.discovery", "cli.commands.doctor"):
         monkeypatch.setattr(f"orchestrator_cli.{place}.read_list", lambda: listed)
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "k")

@@ -12,7 +12,7 @@ from command import Done, Orch
 from endpoint import Endpoint, LoopbackServer, fault
 from scripted_model import MODELS
 
-from orchestrator_cli.default_models import FAMILIES, default_model
+from orchestrator_cli.models.default_models import FAMILIES, default_model
 
 DEAD = "http://127.0.0.1:9"
 BARE = {

@@ -13,8 +13,7 @@ from endpoint import Endpoint
 from scripted_model import MODELS, answered
 
 from orchestrator_cli.durable.peers import listeners
-from orchestrator_cli.environment import check_stranger
-from orchestrator_cli.local_servers import OLLAMA, USUAL, owners_at, strangers_at
+from orchestrator_cli.models.local_servers import OLLAMA, USUAL, check_stranger, owners_at, strangers_at
 
 SYSTEM, PERSON = 250, 54_321
 by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")

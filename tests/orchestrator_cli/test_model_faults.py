@@ -10,10 +10,10 @@ import pytest
 from endpoint import Endpoint, fault
 
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.environment import find_model
 from orchestrator_cli.errors import ConfigError, ProviderError, RequestRefused
 from orchestrator_cli.models.chain import RetryingModel
 from orchestrator_cli.models.client import LiteLLMModel
+from orchestrator_cli.models.discovery import find_model
 from orchestrator_cli.models.model import ModelRequest, TransientError
 from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.settings import Settings, load_settings

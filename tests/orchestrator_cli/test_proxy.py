@@ -10,7 +10,7 @@ from command import Orch
 from endpoint import Endpoint
 from scripted_model import Cast, coder, plan
 
-from orchestrator_cli.environment import find_model
+from orchestrator_cli.models.discovery import find_model
 
 
 class Counting:

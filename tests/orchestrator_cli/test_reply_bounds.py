@@ -17,11 +17,11 @@ from endpoint import Endpoint
 from scripted_model import Cast, answered
 
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.environment import find_model
 from orchestrator_cli.errors import ConfigError, ProviderError, RequestRefused
 from orchestrator_cli.http_bodies import PIECE_BYTES, BodyDecoder, BodyRefused
 from orchestrator_cli.models import wire
 from orchestrator_cli.models.client import LiteLLMModel
+from orchestrator_cli.models.discovery import find_model
 from orchestrator_cli.models.library import prepare_for_call
 from orchestrator_cli.models.model import Completion, ModelRequest
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator_cli.cli.commands.doctor import examine
-from orchestrator_cli.default_models import FAMILIES, default_model
-from orchestrator_cli.environment import find_model
 from orchestrator_cli.errors import ConfigError
+from orchestrator_cli.models.default_models import FAMILIES, default_model
+from orchestrator_cli.models.discovery import find_model
 from orchestrator_cli.settings import Settings, load_settings, read_folder
 from orchestrator_cli.trust import TrustQuestion
 

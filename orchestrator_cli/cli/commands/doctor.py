@@ -16,13 +16,14 @@ from memory.dense import count_missing
 from orchestrator_cli.cli.options import InspectOptions, Output, with_options
 from orchestrator_cli.cli.reporting import print_json, reporting, settings_of
 from orchestrator_cli.data_folder import exchangeable
-from orchestrator_cli.default_models import read_list, retirement
 from orchestrator_cli.durable.foreign import foreign_line
 from orchestrator_cli.engine import server as prefect_server
 from orchestrator_cli.engine.connection import check_server
-from orchestrator_cli.environment import base_url, find_model, for_programs, provider_of
+from orchestrator_cli.environment import for_programs
 from orchestrator_cli.errors import ConfigError, OrchError
-from orchestrator_cli.local_servers import bare_address, connection_fault, server_of
+from orchestrator_cli.models.default_models import read_list, retirement
+from orchestrator_cli.models.discovery import find_model, provider_of
+from orchestrator_cli.models.local_servers import bare_address, connection_fault, server_of
 from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.recall.guidance import find_guidance
@@ -179,7 +180,7 @@ def _models(settings: Settings) -> str:
         if (day := retirement(name, listed)) and (day - today).days <= SOON_DAYS:
             when = f"retires on {day}" if day >= today else f"was to retire on {day}"
             lines.append(f"warning: {name} {when}; name another one in its place")
-    servers = dict.fromkeys(server_of(provider_of(name), base_url()) for name in names.values())
+    servers = dict.fromkeys(server_of(provider_of(name)) for name in names.values())
     for variable, address in servers:
         if address and (fault := connection_fault(address)):
             lines.append(f"the server at {bare_address(address)} cannot be reached: {fault}")

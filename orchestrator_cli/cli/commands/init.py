@@ -13,10 +13,10 @@ from orchestrator_cli.admin.own_settings import own_values
 from orchestrator_cli.cli.commands.config import overridden
 from orchestrator_cli.cli.options import CommonOptions, ModelName, Output, with_options
 from orchestrator_cli.cli.reporting import confirmed, on_terminal, print_lines, reporting, settings_of
-from orchestrator_cli.default_models import FAMILIES, Choice
-from orchestrator_cli.environment import ModelServer, is_listed
 from orchestrator_cli.errors import ConfigError, OrchError
 from orchestrator_cli.models.client_errors import NAME_A_PROVIDER
+from orchestrator_cli.models.default_models import FAMILIES, Choice
+from orchestrator_cli.models.discovery import ModelServer, is_listed
 from orchestrator_cli.models.sources import model_fault, remedy_for
 from orchestrator_cli.settings import Settings, check_user_values, user_file
 from orchestrator_cli.trust import shown_path

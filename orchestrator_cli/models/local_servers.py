@@ -16,6 +16,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from orchestrator_cli.durable.peers import listeners
+from orchestrator_cli.environment import value_of
+from orchestrator_cli.errors import ConfigError
 
 
 class UsualPlace(NamedTuple):
@@ -54,16 +56,40 @@ def strangers_at(address: str) -> str:
     return " and ".join(_named(user) for user in sorted(found) if not _is_trusted(user))
 
 
-def server_of(provider: str, own: str) -> tuple[str, str]:
+def stranger_of(model: str) -> str:
+    """Why a model is not to be asked: the usual port of its server is another user's. Empty for nothing."""
+    place = USUAL.get(model.partition("/")[0])
+    if place is None or value_of(place.variable):
+        return ""
+    who = strangers_at(place.address)
+    return f"at {place.address} listens a program of {who}, which would be sent your prompts" if who else ""
+
+
+def check_stranger(model: str) -> None:
+    """Raise `ConfigError` as `stranger_of` says."""
+    if why := stranger_of(model):
+        place = USUAL[model.partition("/")[0]]
+        raise ConfigError(
+            f"{model} cannot be asked: {why}.",
+            f"Have your own server listen there, or set {place.variable} if you mean that one.",
+        )
+
+
+def base_url() -> str:
+    """The address of the user's own OpenAI-compatible server; empty if none is set."""
+    return value_of("OPENAI_BASE_URL") or value_of("OPENAI_API_BASE")
+
+
+def server_of(provider: str) -> tuple[str, str]:
     """The variable that names the server of a provider, and the address that is set or usual.
 
-    The address is empty if it is the provider's own. `own`: that of the user's OpenAI-compatible server.
+    The address is empty if it is the provider's own.
     """
     if provider == "openai":
-        return "OPENAI_BASE_URL", own
+        return "OPENAI_BASE_URL", base_url()
     place = USUAL.get(provider)
     variable = place.variable if place else f"{provider.upper()}_API_BASE"
-    return variable, os.environ.get(variable) or (place.address if place else "")
+    return variable, value_of(variable) or (place.address if place else "")
 
 
 def bare_address(address: str) -> str:
