@@ -1,10 +1,11 @@
 """From a need to a proved tool: specification → cases → code → rules → trial → library.
 
-A tool that the library has is returned without a model call. Before anything is written, the library is
-searched for a tool under another name that serves, as it is or extended (`toolsmith.search`,
-`toolsmith.reuse`). Before the cases are written, the network, secrets and packages that the specification
-asks for must be granted. Once there are cases, tools that take the same inputs are run on them, and one that
-passes all of them is used instead. If an extension is not proved, a separate tool is built.
+A tool that the library has, or had before it was retired, is returned without a model call. Before anything
+is written, the library is searched for a tool under another name that serves, as it is or extended
+(`toolsmith.search`, `toolsmith.reuse`). Before the cases are written, the network, secrets and packages that
+the specification asks for must be granted. Once there are cases, tools that take the same inputs are run on
+them, and one that passes all of them is used instead. If an extension is not proved, a separate tool is
+built.
 
 The specification and the cases get two repairs each, the code three rounds (written or rewritten, checked,
 tried); then the build ends with ToolNotBuilt, and nothing is kept.
@@ -50,6 +51,7 @@ from toolsmith.errors import (
 )
 from toolsmith.library import Library
 from toolsmith.library.records import fingerprint
+from toolsmith.library.retirement import in_use, offered, returned
 from toolsmith.library.status import EditRefused
 from toolsmith.permissions import NO_PERMISSIONS, PackageLock, Permissions
 from toolsmith.proof.proving import ToolBuilder
@@ -105,21 +107,21 @@ def build_tool(
         LibraryError: the library cannot be read or written, or another build of the tool takes too long.
         SandboxUnavailable: no sandbox works on this system.
     """
-    known, need = _known(need, library)
+    known, need = _known(need, library, search)
     if known is not None:
         return known
     with library.build_lock(need.tool_name):
-        known, need = _known(need, library)
+        known, need = _known(need, library, search)
         if known is not None:
             return known
         bench = ToolBuilder(emit or ignore_step, backend, limits, dialer)
         # A tool in quarantine gets a new version under its own name, even if another tool would serve.
         renewed = need.tool_name in library.known()
-        found = find(need, () if renewed else library.fit(), complete, search)
+        found = find(need, () if renewed else offered(library), complete, search)
         if found.candidates:
             bench.emit(Searched(need.tool_name, found.decision))
         if found.tool is not None and found.decision.kind == "use":
-            return found.tool
+            return in_use(library, found.tool)
         if found.tool is not None:
             try:
                 return _extended(found, _Order(need, complete, library, permit, run), bench)
@@ -130,17 +132,18 @@ def build_tool(
         bench = replace(bench, permissions=_permitted(spec, permit))
         suite = bench.write_cases(spec, complete)
         # Another build may have added a tool for the same need meanwhile.
-        others = () if renewed else found.ordered(library.fit())
+        others = () if renewed else found.ordered(offered(library))
         if twin := bench.duplicate(spec, suite, others):
-            return _served(need, twin, bench, search)
+            return in_use(library, _served(need, twin, bench, search))
         made = bench.make(spec, suite, complete)
         return library.add(spec, made.source, made.report, Origin(need=need, run=run), made.suite)
 
 
-def _known(need: Need, library: Library) -> tuple[BuiltTool | None, Need]:
+def _known(need: Need, library: Library, search: Search) -> tuple[BuiltTool | None, Need]:
     """The library's tool, or the need to build for, with the failures of a tool in quarantine as a hint."""
     try:
-        return library.find_similar(need), need
+        known = library.find_similar(need)
+        return known or returned(library, need, lambda spec: search.faults(spec, need)), need
     except ToolQuarantined as exc:
         failed = "\n".join(f"- {failure}" for failure in dict.fromkeys(exc.failures))
         hint = f"A version of it is there already, which failed when it was used:\n{failed}"
@@ -168,6 +171,8 @@ def _extended(found: SearchResult, order: _Order, bench: ToolBuilder) -> BuiltTo
     """
     name, what, library = found.decision.tool, found.decision.reason, order.library
     with library.build_lock(name):
+        if found.tool is not None:
+            in_use(library, found.tool)
         tool = library.get(name)  # another build may have extended it meanwhile
         if tool is None:
             raise ToolNotBuilt(name, ["it was removed meanwhile"])

@@ -8,41 +8,34 @@ import contextlib
 import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 from memory import MemoryFault
+from orchestrator_cli.admin.tool_pages import page_of, retired_row, row_of, trial_of
 from orchestrator_cli.approvals.broker import Question
 from orchestrator_cli.approvals.permissions import PermissionGate
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ApprovalNeeded, ConfigError, RunFailed, UsageError
 from orchestrator_cli.events import ApprovalGiven, Asked
-from orchestrator_cli.execution.tool_cards import permissions_of
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.recall.named_files import NamedFiles
 from orchestrator_cli.recall.run_memory import IndexChanges, open_memory, reindex_tools
 from orchestrator_cli.recall.written_files import check_written
 from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.views.tools import ToolPage, ToolRow, Trial
+from orchestrator_cli.views.tools import ToolPage, ToolReview, ToolRow, Trial
 from orchestrator_cli.workspace.line_diff import unified_lines
 from toolsmith.build import edit_prover, prove_again, settle_edit
 from toolsmith.built import BuiltTool, TrialReport
-from toolsmith.errors import LibraryError, ToolNotBuilt, ToolQuarantined, ToolsmithError
+from toolsmith.errors import ToolNotBuilt, ToolQuarantined, ToolsmithError
 from toolsmith.library import Library, archive
-from toolsmith.library.status import (
-    Disabled,
-    EditRefused,
-    Enabled,
-    Entry,
-    RolledBack,
-    ToolStatus,
-    Tried,
-)
+from toolsmith.library.retirement import bring_back, retire, retired, unused
+from toolsmith.overlap import overlaps, served_by
 from toolsmith.permissions import PackageLock
 from toolsmith.sandbox import Backend
 from toolsmith.skill_folder import export_skill
-from toolsmith.spec import given_at_calls
 
 Confirm = Callable[[str], bool]
 """Asks the user at the terminal to confirm."""
@@ -79,7 +72,9 @@ class ToolAdmin:
     def rows(self) -> list[ToolRow]:
         """Every tool, including unreadable ones."""
         with _translated():
-            return [self._row(name) for name in self.library.known()]
+            out = retired(self.library)
+            rows = [row_of(self.library, name) for name in self.library.known()]
+            return rows + [retired_row(out, name) for name in out.known() if name not in self.library.known()]
 
     def names(self) -> list[str]:
         return list(self.library.known())
@@ -88,23 +83,7 @@ class ToolAdmin:
         """Everything about `NAME` or `NAME@V`."""
         with _translated():
             name, version = self._parsed(wanted)
-            tool, row = self.library.version(name, version), self._row(name)
-            status = self.library.status(name)
-            return ToolPage(
-                row=row,
-                version=version,
-                folder=str(self.library.folder(name, version)),
-                sha256=tool.sha256,
-                origin=_origin(tool),
-                enforced=given_at_calls(tool.spec),
-                functions=tuple((f.signature, f.doc) for f in tool.functions),
-                trial=_trial(tool.trial),
-                source=tool.source,
-                tallies=tuple(sorted(status.tallies.items())),
-                decisions=tuple(
-                    (entry.at, text) for entry in self.library.entries(name) if (text := _decided(entry))
-                ),
-            )
+            return page_of(self.library, name, version)
 
     def difference(self, name: str, old: int | None, new: int | None) -> list[str]:
         """A unified diff of both files of two versions: by default the previous and the current one."""
@@ -133,7 +112,7 @@ class ToolAdmin:
                     f"v{version} of {name} is not in use.",
                     f"Go back to it first: orch tools rollback {name} {version}",
                 )
-            if (row := self._row(name)).state != "in use":
+            if (row := row_of(self.library, name)).state != "in use":
                 raise UsageError(
                     f"The tool {name} v{version} is not in use: {row.state}.", "\n".join(row.why)
                 )
@@ -149,7 +128,7 @@ class ToolAdmin:
             if tool.edited and version == self.library.current_version(name):
                 return self._tested_edit(name, version)
             faults, report = self._prove(tool, tool.lock)
-            trial = _trial(report, faults)
+            trial = trial_of(report, faults)
             self.library.record_trial(name, version, passed=trial.passed)
             held = bool(self.library.status(name).quarantine(version))
             return Tested(name, version, trial, quarantined=held)
@@ -169,7 +148,7 @@ class ToolAdmin:
             raise UsageError(
                 f"The tool {name} does not exist any more.", "List the tools with: orch tools list"
             )
-        return Tested(name, tool.version, _trial(tool.trial), quarantined=False, adopted=True)
+        return Tested(name, tool.version, trial_of(tool.trial), quarantined=False, adopted=True)
 
     def roll_back(self, wanted: str, version: int | None, reason: str) -> BuiltTool:
         with _translated():
@@ -185,6 +164,9 @@ class ToolAdmin:
     def enable(self, wanted: str) -> tuple[str, bool]:
         """The tool, and whether it was out of use."""
         with _translated():
+            if wanted in retired(self.library).known() and wanted not in self.library.known():
+                bring_back(self.library, wanted)
+                return wanted, True
             name, _ = self._parsed(wanted)
             try:
                 return name, self.library.enable(name)
@@ -194,13 +176,39 @@ class ToolAdmin:
                     f"Try it first, and enable it when it passes: orch tools test {name}",
                 ) from exc
 
+    def review(self, days: int) -> ToolReview:
+        """What was not used for so long, and which tools do what others do. The sandbox tries the latter."""
+        with _translated():
+            names = unused(self.library, timedelta(days=days))
+            pairs = overlaps(self.library, self._backend())
+            return ToolReview(
+                unused=tuple(row_of(self.library, name) for name in names),
+                overlaps=tuple((pair.tool.name, pair.by.tool.name, pair.by.cases) for pair in pairs),
+            )
+
+    def retire(self, wanted: str, instead: str = "") -> str:
+        """Take a tool out of what is offered; `instead` is used in its place, once it passes its cases."""
+        with _translated():
+            name, _ = self._parsed(wanted)
+            if instead:
+                other, _ = self._parsed(instead)
+                tool, by = self.library.get(name), self.library.get(other)
+                if tool is None or by is None or not served_by(tool, [by], self._backend()):
+                    raise UsageError(
+                        f"{other} does not pass all cases of {name}, so it cannot serve in its place.",
+                        f"See which can with: orch tools review. Without another: orch tools retire {name}",
+                    )
+                instead = other
+            retire(self.library, name, instead)
+        self._reindex_later()
+        return name
+
     def remove(self, wanted: str) -> tuple[str, Path]:
         """Returns the tool's name and its folder in the trash. The index is updated as well."""
         with _translated():
             name, _ = self._parsed(wanted)
             place = self.library.remove(name)
-        with contextlib.suppress(ConfigError, RunFailed):  # the next reindex updates the index
-            self.reindex()
+        self._reindex_later()
         return name, place
 
     # --- giving and taking
@@ -260,6 +268,10 @@ class ToolAdmin:
 
     # --- parts
 
+    def _reindex_later(self) -> None:
+        with contextlib.suppress(ConfigError, RunFailed):  # otherwise the next reindex does it
+            self.reindex()
+
     def _parsed(self, wanted: str) -> tuple[str, int]:
         """`NAME` or `NAME@V`, as an existing tool. Raises `UsageError`."""
         name, at, number = wanted.partition("@")
@@ -277,29 +289,6 @@ class ToolAdmin:
             there = ", ".join(f"v{n}" for n in self.library.versions(name))
             raise UsageError(f"The tool {name} has no version {number!r}.", f"It has {there}.")
         return name, version
-
-    def _row(self, name: str) -> ToolRow:
-        versions, version = self.library.versions(name), self.library.current_version(name)
-        status = self.library.status(name)
-        uses = status.tally(version)
-        try:
-            tool = self.library.version(name, version)
-        except LibraryError as exc:
-            message, _, remedy = str(exc).partition("\n")
-            return ToolRow(name, version, versions, "unreadable", (message, remedy), uses=uses)
-        state, why = _state(tool, status)
-        return ToolRow(
-            name=name,
-            version=version,
-            state=state,
-            why=why,
-            versions=versions,
-            signature=tool.spec.signature,
-            purpose=tool.spec.purpose,
-            permissions=permissions_of(tool),
-            created=tool.created,
-            uses=uses,
-        )
 
     def _text(self, name: str, version: int, file: str) -> list[str]:
         self.library.version(name, version)
@@ -369,55 +358,3 @@ def _translated() -> Iterator[None]:
         raise UsageError(message, remedy) from exc
     except OSError as exc:
         raise RunFailed(f"The library cannot be read or written: {exc}") from exc
-
-
-def _state(tool: BuiltTool, status: ToolStatus) -> tuple[str, tuple[str, ...]]:
-    if status.disabled is not None:
-        return "disabled", (
-            *([status.disabled] if status.disabled else []),
-            f"Enable it: orch tools enable {tool.name}",
-        )
-    if tool.edited:
-        refused = status.refused
-        reasons = refused.reasons if refused is not None and refused.version == tool.version else ()
-        return "edited", (*reasons, f"Prove it: orch tools test {tool.name}")
-    if failures := status.quarantine(tool.version):
-        again = f"orch tools test {tool.name} && orch tools enable {tool.name}"
-        way = f"Use it again: {again}, or go back: orch tools rollback {tool.name}"
-        return "quarantine", (*failures[-3:], way)
-    return "in use", ()
-
-
-def _decided(entry: Entry) -> str:
-    match entry:
-        case Disabled(reason=reason):
-            return f"disabled: {reason}" if reason else "disabled"
-        case Enabled(version=version):
-            return f"enabled, with v{version}"
-        case Tried(version=version, passed=passed):
-            return f"trial of v{version} run again: {'passed' if passed else 'failed'}"
-        case RolledBack(version=version, reason=reason):
-            return f"back to v{version}" + (f": {reason}" if reason else "")
-        case EditRefused(version=version, reasons=reasons):
-            return f"a hand edit of v{version} was not proved: {'; '.join(reasons)}"
-    return ""
-
-
-def _origin(tool: BuiltTool) -> str:
-    origin = tool.origin
-    parts = [f"needed as {origin.need.name!r}"]
-    if origin.run:
-        parts.append(f"by run {origin.run}")
-    if origin.edit_of:
-        parts.append(f"v{origin.edit_of} edited by hand")
-    if origin.imported_from:
-        parts.append(f"imported from {origin.imported_from}")
-    return ", ".join(parts)
-
-
-def _trial(report: TrialReport | None, faults: Sequence[str] = ()) -> Trial:
-    if report is None:
-        return Trial(False, (), tuple(faults))
-    results = [(result.title, result.passed, result.detail) for result in report.results]
-    results += [(held.title, held.passed, held.detail) for held in report.properties]
-    return Trial(report.passed, tuple(results), tuple(faults) if not results else ())

@@ -19,7 +19,7 @@ class ToolRow:
     version: int
     versions: tuple[int, ...]
     state: str
-    """`in use`, `disabled`, `quarantine`, `edited` or `unreadable`."""
+    """`in use`, `disabled`, `quarantine`, `edited`, `unreadable` or `retired`."""
     why: tuple[str, ...] = ()
     """Reasons or failures behind the state, and what to do."""
     signature: str = ""
@@ -84,6 +84,38 @@ class ToolPage:
             "uses_by_version": {str(version): _uses_json(uses) for version, uses in self.tallies},
             "decisions": [{"time": time.isoformat(), "what": what} for time, what in self.decisions],
         }
+
+
+@dataclass(frozen=True)
+class ToolReview:
+    """What the library could do without."""
+
+    unused: tuple[ToolRow, ...]
+    overlaps: tuple[tuple[str, str, int], ...]
+    """A tool, another that passes all its cases, and how many these are."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Keys: `unused` (rows of `orch tools list`) and `overlaps` (`tool`, `served_by`, `cases`)."""
+        pairs = [{"tool": tool, "served_by": by, "cases": cases} for tool, by, cases in self.overlaps]
+        return {"unused": [row.as_json() for row in self.unused], "overlaps": pairs}
+
+
+def review_lines(review: ToolReview, days: int) -> list[str]:
+    """What was found, each with the command that does something about it."""
+    lines = []
+    for tool, by, cases in review.overlaps:
+        lines += [
+            f"{by} passes {'the case' if cases == 1 else f'all {cases} cases'} of {tool}.",
+            f"    Have it serve in its place: orch tools retire {tool} --for {by}",
+        ]
+    pairs = {tool for tool, _, _ in review.overlaps}
+    for row in review.unused:
+        if row.name not in pairs:
+            lines += [
+                f"{row.name} was not used for {days} days: {uses_text(row.uses)}.",
+                f"    It comes back when a plan needs it: orch tools retire {row.name}",
+            ]
+    return lines or ["Every tool was used lately, and none does what another does."]
 
 
 def list_lines(rows: Sequence[ToolRow]) -> list[str]:

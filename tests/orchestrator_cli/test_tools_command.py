@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import smolagents
 from command import Orch
+from endpoint import Endpoint
+from scripted_model import Cast, plan, texts_of, tool_call
 from toolsmith_replies import CASES, CODE, SPEC
 
 from orchestrator_cli.durable.yaml_text import read_front_matter
@@ -29,8 +31,9 @@ def library(orch: Orch) -> Library:
     return Library(orch.home / "tools")
 
 
-def keep(library: Library, code: str = CODE) -> BuiltTool:
-    spec, suite = ToolSpec.model_validate(SPEC), Suite.model_validate(CASES)
+def keep(library: Library, code: str = CODE, name: str = "count_vowels") -> BuiltTool:
+    code = code.replace("def count_vowels", f"def {name}")
+    spec, suite = ToolSpec.model_validate(SPEC | {"name": name}), Suite.model_validate(CASES)
     passed = tuple(CaseResult(title=case.title, passed=True, detail="", seconds=0) for case in suite.of(spec))
     report = TrialReport(passed=True, results=passed)
     return library.add(spec, code, report, Origin(need=Need(name=spec.name, purpose="p"), run="r1"), suite)
@@ -342,3 +345,54 @@ def test_a_tool_is_exported_as_a_folder_that_smolagents_loads(
     assert loaded(text="banana") == 3
     again = orch("tools", "export", "--smolagents", "count_vowels", str(tmp_path / "shared"))
     assert (again.code, "already" in again.error) == (2, True)
+
+
+# --- retired tools
+
+
+def test_a_tool_that_another_can_serve_for_is_named_and_retired(orch: Orch, library: Library) -> None:
+    used = keep(library)
+    keep(library, name="vowels_in")
+    library.record_use(used, Judgement("success", ""), 0.1)
+    review = orch("tools", "review", "--unused-for=0", "--json").envelope
+    assert [row["name"] for row in review["unused"]] == ["count_vowels", "vowels_in"]
+    (pair,) = review["overlaps"]
+    assert (pair["tool"], pair["served_by"]) == ("vowels_in", "count_vowels")
+    assert "orch tools retire vowels_in --for count_vowels" in orch("tools", "review").out
+    assert orch("tools", "retire", "vowels_in", "--for", "count_vowels").code == 0
+    assert {row["name"]: row["state"] for row in rows(orch)} == {
+        "count_vowels": "in use",
+        "vowels_in": "retired",
+    }
+    assert orch("tools", "enable", "vowels_in").code == 0
+    assert {row["state"] for row in rows(orch)} == {"in use"}
+
+
+def test_a_tool_that_fails_the_cases_of_another_cannot_serve_for_it(orch: Orch, library: Library) -> None:
+    keep(library)
+    keep(library, CODE.replace("aeiou", "aei"), "vowels_in")
+    done = orch("tools", "retire", "count_vowels", "--for", "vowels_in")
+    assert done.code == 2
+    assert {row["state"] for row in rows(orch)} == {"in use"}
+
+
+def test_a_retired_tool_is_shown_to_no_planner_until_it_is_needed(
+    orch: Orch, library: Library, endpoint: Endpoint
+) -> None:
+    keep(library)
+    assert orch("tools", "retire", "count_vowels").code == 0
+    asked: list[str] = []
+
+    def planner(request: dict[str, Any]) -> str:
+        asked.append(texts_of(request))
+        return plan(
+            tool_call("count", "vowel_counter", text="hello"),
+            new_tools=[{"name": "vowel_counter", "purpose": SPEC["purpose"]}],
+        )
+
+    endpoint.reply = Cast(planner=[planner])  # the same purpose: no model is asked
+    done = orch("ask", "Count the vowels of a text: hello")
+    assert done.code == 0, done.err
+    assert "count_vowels" not in asked[0]
+    assert [row["state"] for row in rows(orch)] == ["in use"]
+    assert orch.events("ToolBuilt") == []

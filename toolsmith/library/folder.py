@@ -8,6 +8,7 @@
                            .write    held while a version is added
                            .history  held while a line of the history is written
     ROOT/.trash/                     removed tools, each with the time
+    ROOT/.retired/                   a library of those that are not offered; see `retirement`
 
 A version is written into a temporary folder, synced, and renamed: it appears whole or not at all, even after
 `kill -9`. Versions never change, and no number is used twice. The highest one is current, unless an earlier
@@ -50,7 +51,7 @@ class Library:
 
     def __init__(self, root: Path, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.root = root
-        self._now = now
+        self.now = now
 
     # --- looking
 
@@ -201,7 +202,7 @@ class Library:
                 functions=(),
                 trial=report,
                 origin=origin,
-                created=self._now(),
+                created=self.now(),
             )
         )
 
@@ -219,7 +220,7 @@ class Library:
                 return same
             taken = (*self.versions(spec.name), *_numbers(self.root / spec.name / ".proved"))
             version, digest = 1 + max(taken, default=0), records.sha256(tool.source.encode())
-            given = {"name": spec.name, "version": version, "sha256": digest, "created": self._now()}
+            given = {"name": spec.name, "version": version, "sha256": digest, "created": self.now()}
             self._write(tool.model_copy(update=given))
             return self._read(spec.name, version)
 
@@ -252,7 +253,7 @@ class Library:
     ) -> ToolStatus | None:
         """Record a call; returns the resulting status, or None if the tool was removed."""
         use = Used(
-            at=self._now(),
+            at=self.now(),
             version=tool.version,
             outcome=judgement.outcome,
             error=judgement.error,
@@ -263,12 +264,12 @@ class Library:
 
     def record_trial(self, name: str, version: int, *, passed: bool) -> None:
         """Record that a version's trial was run again."""
-        self.note(name, Tried(at=self._now(), version=version, passed=passed))
+        self.note(name, Tried(at=self.now(), version=version, passed=passed))
 
     def disable(self, name: str, reason: str = "") -> None:
         """Take a tool out of use until it is enabled."""
         self._check(name)
-        self.note(name, Disabled(at=self._now(), reason=reason))
+        self.note(name, Disabled(at=self.now(), reason=reason))
 
     def enable(self, name: str) -> bool:
         """Bring a tool back into use; False if it was in use.
@@ -283,7 +284,7 @@ class Library:
             raise ToolQuarantined(name, version, failures)
         if status.disabled is None and not failures:
             return False
-        self.note(name, Enabled(at=self._now(), version=version))
+        self.note(name, Enabled(at=self.now(), version=version))
         return True
 
     def roll_back(self, name: str, version: int | None = None, reason: str = "") -> BuiltTool:
@@ -296,13 +297,18 @@ class Library:
         tool = self.version(name, target)
         if target == now:
             raise LibraryError(f"The tool '{name}' v{now} is the current version already.")
-        self.note(name, RolledBack(at=self._now(), version=target, newest=max(found), reason=reason))
+        self.note(name, RolledBack(at=self.now(), version=target, newest=max(found), reason=reason))
         return tool
 
     def remove(self, name: str) -> Path:
         """Move a tool with all its versions into the trash; returns the folder there."""
+        place = self.root / ".trash" / f"{name}-{self.now():%Y%m%dT%H%M%S.%f}"
+        self.move(name, place)
+        return place
+
+    def move(self, name: str, place: Path) -> None:
+        """Move a tool with all its versions to a free place on the same disk."""
         self._check(name)
-        place = self.root / ".trash" / f"{name}-{self._now():%Y%m%dT%H%M%S.%f}"
         with self._lock(name, "build"), self._lock(name, "write"), self._lock(name, "history"):
             try:
                 place.parent.mkdir(exist_ok=True)
@@ -310,7 +316,6 @@ class Library:
                 sync_folder(self.root)
             except OSError as exc:
                 raise LibraryError(f"The tool '{name}' could not be moved to {place}: {exc}.") from exc
-        return place
 
     def note(self, name: str, entry: Entry) -> ToolStatus | None:
         """Add an entry to a tool's history; see `ToolHistory.add`."""

@@ -94,6 +94,14 @@ class RolledBack(_Entry):
     reason: str
 
 
+class Retired(_Entry):
+    """Moved out of the library, because it was not used for long, or another tool serves in its place."""
+
+    what: Literal["retired"] = "retired"
+    served_by: str = ""
+    """The other tool."""
+
+
 class EditRefused(_Entry):
     """A hand edit that failed its trial."""
 
@@ -105,7 +113,7 @@ class EditRefused(_Entry):
 
 
 Entry = Annotated[
-    Used | Uses | Disabled | Enabled | Tried | RolledBack | EditRefused, Field(discriminator="what")
+    Used | Uses | Disabled | Enabled | Tried | RolledBack | Retired | EditRefused, Field(discriminator="what")
 ]
 
 
@@ -143,6 +151,10 @@ class ToolStatus:
     passed: frozenset[int] = frozenset()
     """Versions whose trial passed after their last failure."""
     refused: EditRefused | None = None
+    served_by: str = ""
+    """The tool that serves in its place, if it was retired for that."""
+    last: datetime | None = None
+    """When it was last used, or decided about."""
 
     def current_version(self, versions: Sequence[int]) -> int:
         """Which of a tool's versions, at least one, is the current one."""
@@ -164,7 +176,8 @@ class ToolStatus:
 def status_of(entries: Iterable[Entry]) -> ToolStatus:
     status = ToolStatus()
     for entry in entries:
-        status = _after(status, entry)
+        # Summed uses come first, whenever they were.
+        status = replace(_after(status, entry), last=max(entry.at, status.last or entry.at))
     return status
 
 
@@ -177,12 +190,14 @@ def _after(status: ToolStatus, entry: Entry) -> ToolStatus:
         case Disabled(reason=reason):
             return replace(status, disabled=reason)
         case Enabled(version=version):
-            return replace(status, disabled=None, failures={**status.failures, version: ()})
+            return replace(status, disabled=None, served_by="", failures={**status.failures, version: ()})
         case Tried(version=version, passed=passed):
             proved = status.passed | {version} if passed else status.passed - {version}
             return replace(status, passed=proved)
         case RolledBack():
             return replace(status, chosen=entry)
+        case Retired(served_by=other):
+            return replace(status, served_by=other)
         case EditRefused():
             return replace(status, refused=entry)
 

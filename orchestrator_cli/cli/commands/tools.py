@@ -1,4 +1,4 @@
-"""`orch tools`: list, build, repair, export and import the built tools of the library."""
+"""`orch tools`: list, build, repair, review, export and import the built tools of the library."""
 
 import sys
 from pathlib import Path
@@ -35,7 +35,7 @@ from orchestrator_cli.cli.reporting import (
     settings_of,
 )
 from orchestrator_cli.errors import ApprovalNeeded, ConfigError, OrchError, RunFailed, UsageError
-from orchestrator_cli.views.tools import list_lines, page_lines, trial_json, trial_lines
+from orchestrator_cli.views.tools import list_lines, page_lines, review_lines, trial_json, trial_lines
 from toolsmith.spec import requested_grants
 
 app = typer.Typer(rich_markup_mode=None, help="List, build, test, repair, export and import built tools.")
@@ -229,10 +229,48 @@ def disable(
 @app.command()
 @with_options
 def enable(name: Name, *, common: CommonOptions) -> None:
-    """Use a tool again that was disabled, or that passed its trial while in quarantine."""
+    """Use a tool again that was disabled, retired, or that passed its trial while in quarantine."""
     with reporting(Output(debug=common.debug)) as console:
         known, changed = _admin(common.workspace).enable(name)
         console.lines([f"The tool {known} is in use again." if changed else f"The tool {known} is in use."])
+
+
+@app.command()
+@with_options
+def review(
+    days: Annotated[
+        int, typer.Option("--unused-for", metavar="DAYS", min=0, help="Name tools unused for so many days.")
+    ] = 90,
+    *,
+    common: InspectOptions,
+) -> None:
+    """Show tools that nothing has used for long, and tools that pass all cases of another.
+
+    The sandbox tries the latter. Nothing is changed.
+    """
+    with reporting(Output(quiet=common.as_json, debug=common.debug)):
+        found = _admin(common.workspace).review(days)
+        print_either(common.as_json, found.as_json(), review_lines(found, days))
+
+
+@app.command()
+@with_options
+def retire(
+    name: Name,
+    instead: Annotated[
+        str, typer.Option("--for", metavar="OTHER", help="The tool that serves in its place from now on.")
+    ] = "",
+    *,
+    common: CommonOptions,
+) -> None:
+    """Stop offering a tool. It is used again if a plan needs it, without being built again.
+
+    With --for, the other tool is used in its place. It must pass all cases of the retired one.
+    """
+    with reporting(Output(debug=common.debug)) as console:
+        known = _admin(common.workspace).retire(name, instead)
+        by = f" {instead} serves in its place." if instead else ""
+        console.lines([f"The tool {known} is retired.{by} Undo this with: orch tools enable {known}"])
 
 
 @app.command()
