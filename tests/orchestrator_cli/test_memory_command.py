@@ -1,14 +1,15 @@
 """`orch memory`: what is remembered is shown, added to, forgotten on the disk, given away and taken in."""
 
 import json
-from datetime import UTC, datetime
+import shlex
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import hostile_files
 import pytest
 from command import Orch
 
-from memory import FACT, RUN, Record, Scope, open_store
+from memory import FACT, RUN, Record, Scope, open_store, run_record
 from memory.records import to_payload
 from memory.residue import find_residue
 from memory.sessions import Exchange, save_exchange
@@ -50,6 +51,32 @@ def test_what_was_added_is_listed_found_and_shown(home: Path) -> None:
     page = "\n".join(page_lines(keeping(home).find(str(added.id)[:8])))
     assert "pinned      yes" in page
     assert page.endswith("I prefer metric units.")
+
+
+def test_a_question_that_comes_again_here_becomes_a_fact_with_the_named_command(orch: Orch) -> None:
+    question, store = "Which port is it's staging on?", open_store(orch.home / "memory")
+    here = str(workspace_scope(orch.workspace).project)
+    store.add(
+        run_record(
+            run=f"{where}{day}",
+            prompt=question,
+            outcome="completed",
+            answer="8443 'TLS'",
+            plan=[],
+            scope=Scope(),
+            outside=False,
+            workspace=where,
+            created=NOON + timedelta(days=day),
+        )
+        for day in range(3)
+        for where in (here, "elsewhere")
+    )
+    (row,) = orch("memory", "review", "--json").envelope
+    assert (row["times"], row["answer"]) == (3, "8443 'TLS'")
+    command = orch("memory", "review").out.splitlines()[-1].partition(": ")[2]
+    assert orch(*shlex.split(command)[1:]).code == 0
+    assert orch("memory", "review", "--json").envelope == []
+    assert [row["text"] for row in orch("memory", "list", "--kind=fact", "--json").envelope] == [row["fact"]]
 
 
 def test_a_workspace_shows_its_own_and_what_belongs_to_none(home: Path) -> None:

@@ -1,6 +1,7 @@
-"""`orch memory`: list, search, add, forget, export, import and migrate what is remembered."""
+"""`orch memory`: list, search, review, add, forget, export, import and migrate what is remembered."""
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -10,8 +11,10 @@ from typing import Annotated, Literal
 import typer
 
 from memory import Hit, Record
+from memory.repeated import AskedAgain
 from memory.sessions import Exchange, SessionSummary
 from orchestrator_cli.admin.memory import SHORT_ID, ForgetResult, MemoryAdmin, MemoryStats
+from orchestrator_cli.admin.memory_review import questions_asked_again
 from orchestrator_cli.cli.options import CommonOptions, InspectOptions, Output, with_options
 from orchestrator_cli.cli.reporting import confirm, print_either, reporting, settings_of
 from orchestrator_cli.durable.foreign import escaped
@@ -111,6 +114,17 @@ def add(
             console.lines([f"Already known as {str(record.id)[:8]}, now kept for good: {record.text}"])
         for record in learned.ended:
             console.lines([f"No longer holds: {record.text}"])
+
+
+@app.command()
+@with_options
+def review(common: InspectOptions) -> None:
+    """Show questions that were asked again and again here with the same answer, and could be facts."""
+    with reporting(Output(quiet=True, debug=common.debug)) as console:
+        settings = settings_of(common.workspace)
+        found = questions_asked_again(settings, lambda text: console.lines([text]))
+        rows = [dataclasses.asdict(one) | {"last": one.last.isoformat(), "fact": one.fact} for one in found]
+        print_either(common.as_json, rows, review_lines(found))
 
 
 @app.command()
@@ -294,6 +308,18 @@ def fact_lines(records: Sequence[Record]) -> list[str]:
 
 def hit_lines(hits: Sequence[Hit]) -> list[str]:
     return [_record_line(hit.record) for hit in hits] or ["No record shares a word with that."]
+
+
+def review_lines(found: Sequence[AskedAgain]) -> list[str]:
+    """Each question with its answer, and the command that keeps them as a fact."""
+    lines = []
+    for one in found:
+        lines += [
+            f"Asked {one.times} times, last on {one.last.astimezone():%Y-%m-%d}: {one_line(one.question)}",
+            f"    {one_line(one.answer)}",
+            f"    Keep it as a fact: orch memory add --here -- {shlex.quote(one_line(one.fact))}",
+        ]
+    return lines or ["No question was asked here again and again with the same answer."]
 
 
 def page_lines(record: Record) -> list[str]:
