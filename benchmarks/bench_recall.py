@@ -1,8 +1,9 @@
-"""How long recall takes as memory grows: python benchmarks/bench_recall.py [--large] [--repeat N]
+"""How long recall takes as memory grows: python benchmarks/bench_recall.py [--large] [--vectors] [--repeat N]
 
 Prints medians in milliseconds and, to the right, each as a multiple of the smallest memory's, measured in
 the same run: absolute times depend on the machine, ratios hardly do. `--large` adds 100,000 records, which
-takes a minute or two and some 200 MB of disk.
+takes a minute or two and some 200 MB of disk. `--vectors` makes a vector of each record first, with the small
+model or the one in BENCH_EMBED.
 
     open         lock, open the shard, count, close: what every turn pays
     in a turn    a count while the shard is open
@@ -12,6 +13,8 @@ takes a minute or two and some 200 MB of disk.
     add          one record, durable, through the shard
     outbox       one record, durable, while another process holds the shard
     delete       one record, with the rebuild of the shard that erases its text (once, not a median)
+    near         recall and retrieve with vectors; that of the question is not made in that time
+    vector       one vector, made and stored, of all that are made
     held         how long the interpreter is held at most during `open`: no other thread gets on meanwhile
 
 What is not covered: a Qdrant server, and many processes at once.
@@ -19,6 +22,7 @@ What is not covered: a Qdrant server, and many processes at once.
 
 import argparse
 import random
+import resource
 import statistics
 import tempfile
 import threading
@@ -29,7 +33,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from embedding import MISSING, dense_model
+
 from memory import RUN, TURN, MemoryStore, Record, Scope, recall, record_id, run_record, tool_record
+from memory.dense import Dense, fill_vectors
 from memory.edge import EdgeStore
 from memory.edge_folder import exclusive
 from memory.retrieval import retrieve
@@ -125,9 +132,11 @@ def milliseconds(action: Callable[[], object]) -> float:
     return 1000 * (time.perf_counter() - started)
 
 
-def measure(folder: Path, size: int, repeat: int) -> dict[str, float]:
+def measure(folder: Path, size: int, repeat: int, dense: Dense | None) -> dict[str, float]:
     store = EdgeStore(folder)
     filled_s = fill(store, size)
+    if dense is not None:
+        vector_ms = milliseconds(lambda: fill_vectors(store, dense, ME)) / size
 
     def prompt(number: int) -> str:
         return f"Please plot the sales of subject{number} for the year 1999"
@@ -155,6 +164,13 @@ def measure(folder: Path, size: int, repeat: int) -> dict[str, float]:
     store.count(RUN, ME)
     taken["delete"] = milliseconds(lambda: store.delete([record_id(ME, RUN, "add0")], ME))
     taken["fill, per record"] = 1000 * filled_s / size
+    if dense is not None:
+        near = dense.vectors([prompt(n) for n in range(repeat)])
+        taken["recall, near"] = median_ms(lambda n: recall(store, prompt(n), scope=ME, near=near[n]), repeat)
+        taken["retrieve, near"] = median_ms(
+            lambda n: retrieve(store, prompt(n), kinds=TURN, scope=ME, near=near[n]), repeat
+        )
+        taken["vector"] = vector_ms
     return taken
 
 
@@ -162,14 +178,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--large", action="store_true", help=f"also measure {LARGE:,} records")
     parser.add_argument("--repeat", type=int, default=21, help="measurements per median (default 21)")
+    parser.add_argument("--vectors", action="store_true", help="make a vector of each record first")
     options = parser.parse_args()
+    if (dense := dense_model() if options.vectors else None) is None and options.vectors:
+        raise SystemExit(MISSING)
 
     first: dict[str, float] = {}
     for size in (*SIZES, LARGE) if options.large else SIZES:
         with tempfile.TemporaryDirectory() as folder:
-            taken = measure(Path(folder), size, options.repeat)
+            taken = measure(Path(folder), size, options.repeat, dense)
+            disk = sum(path.stat().st_blocks * 512 for path in Path(folder).rglob("*"))
         first = first or taken
-        print(f"{size:,} records")
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"{size:,} records, {disk / 2**20:,.0f} MB on the disk, {most:,.0f} MB of memory at most")
         for name, value in taken.items():
             print(f"  {name:<18}{value:10.2f} ms {value / first[name]:8.2f} x")
 
