@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator_cli.resident import address
-from orchestrator_cli.runs.background import OUTPUT
 
 COMMAND = (sys.executable, "-m", "orchestrator_cli")
 PROGRAM = Path(sys.executable).with_name("orch")
@@ -98,7 +97,9 @@ class Residents:
                 process.send_signal(signal.SIGINT)
                 timeout = 5.0
         # A worker may still tell Prefect's server of its run, where tests look next.
-        while any(not _is_in_background(worker) for worker in _children(self._last) - known):
+        # It leaves the streams before; those of other commands have others.
+        own = {os.devnull, *(os.path.realpath(path) for path in streams.values())}
+        while any(_output(worker) in own for worker in _children(self._last) - known):
             time.sleep(0.01)
         return code
 
@@ -163,12 +164,12 @@ def _children(pid: int) -> set[int]:
     return set()
 
 
-def _is_in_background(worker: int) -> bool:
-    """Whether it is a run that goes on after the command that started it."""
+def _output(worker: int) -> str:
+    """Where the standard output of a process goes; empty if it has ended."""
     try:
-        return Path(f"/proc/{worker}/fd/1").readlink().name == OUTPUT
+        return os.readlink(f"/proc/{worker}/fd/1")  # noqa: PTH115 - a pipe is no path
     except OSError:
-        return False
+        return ""
 
 
 def _take_terminal() -> None:

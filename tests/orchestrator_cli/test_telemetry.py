@@ -173,7 +173,7 @@ def test_a_collector_that_fails_is_a_note(orch: Orch, endpoint: Endpoint, collec
         began = time.monotonic()
         done = orch("ask", PROMPT, **env(collector))
         assert (done.code, done.out) == (0, "hello\n")
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 40  # an exporter by itself tries for 64 s
         assert [line[:5] for line in done.err.splitlines() if "otel" in line] == ["otel:"]
 
 
