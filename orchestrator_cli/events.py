@@ -354,6 +354,7 @@ class Spent(Fact):
     seconds: float
     total: Usage
     fault: str | None = None  # why there was no reply; the try counts all the same
+    stopped: bool = False  # by the user or a time limit, which is no failure of the provider
     reasoning: str | None = None  # the beginning of the model's thoughts
 
 

@@ -165,12 +165,12 @@ def _without(asking: tuple[PendingCall, ...], role: str, subtask: str) -> tuple[
 def usage_of(fact: events.Spent) -> Usage:
     """What one try of a call adds."""
     tokens = (fact.prompt_tokens, fact.completion_tokens, fact.cached_tokens)
-    return Usage.of_try(*tokens, fact.cost, failed=bool(fact.fault))
+    return Usage.of_try(*tokens, fact.cost, failed=bool(fact.fault), stopped=fact.stopped)
 
 
 def _newest(known: Usage, total: Usage) -> Usage:
     """Two calls that end together may be written in the other order."""
-    return total if total.calls + total.failed >= known.calls + known.failed else known
+    return total if total.tries >= known.tries else known
 
 
 # --- the plan

@@ -164,20 +164,33 @@ def size(count: int) -> str:
 
 def spent(usage: "Usage") -> str:
     """Calls, tokens and money. Calls without a known price are named and never counted as free."""
-    failed = f" + {usage.failed} failed" if usage.failed else ""
-    if not usage.calls:
-        return f"no model calls{failed}"
+    if not usage.tries:
+        return "no model calls"
+    if not (usage.calls or usage.stopped):
+        return calls(usage)
     tokens = counted(usage.prompt_tokens + usage.completion_tokens, "token")
     if usage.cached_tokens:
         tokens += f" ({usage.cached_tokens:,} from the provider's cache)"
     price = money(usage)
     if usage.unsure_cost:
         price += f" + at most ${usage.unsure_cost:.4f} for late or cut replies"
-    return f"{counted(usage.calls, 'call')}{failed} · {tokens} · {price}"
+    return f"{calls(usage)} · {tokens} · {price}"
+
+
+def calls(usage: "Usage") -> str:
+    """Every call that was made: `3 calls + 1 failed + 1 stopped`, or `1 stopped call`."""
+    parts = [counted(usage.calls, "call")] if usage.calls or not usage.tries else []
+    for count, how in ((usage.failed, "failed"), (usage.stopped, "stopped")):
+        if count:
+            parts.append(f"{count:,} {how}" if parts else counted(count, f"{how} call"))
+    return " + ".join(parts)
 
 
 def money(usage: "Usage") -> str:
-    """`$0.0123`, `unpriced` or both. Calls without a known price are never counted as free."""
+    """`$0.0123`, `unpriced` or both. Calls without a known price are never counted as free, and those that
+    were stopped may cost something."""
+    if usage.stopped and not (usage.calls or usage.unsure_cost):
+        return "cost unknown"
     if usage.unpriced and usage.unpriced == usage.calls:
         return "unpriced"
     return f"${usage.cost:.4f}" + (f" + {usage.unpriced} unpriced" if usage.unpriced else "")

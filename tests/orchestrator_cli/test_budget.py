@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.errors import Interrupted, LimitReached, ProviderError
+from orchestrator_cli.errors import Interrupted, LimitReached, ProviderError, RunTimedOut
 from orchestrator_cli.events import Fact, ModelAsked, Noticed, Spent
+from orchestrator_cli.execution.attempt import SubtaskTimedOut
 from orchestrator_cli.models.budget import (
     REPLY_TOKENS,
     SHORTEST_REPLY,
@@ -126,12 +127,25 @@ def test_a_call_that_failed_counts_as_a_call_and_costs_nothing() -> None:
     assert (facts[0].fault, facts[0].cost, facts[0].total.failed) == ("gone", 0.0, 1)
 
 
-@pytest.mark.parametrize("fault", [TransientError("late", unsure=True), Interrupted("Ctrl-C")])
-def test_a_call_whose_reply_may_be_billed_stays_on_the_books_at_its_worst(fault: Exception) -> None:
+@pytest.mark.parametrize(
+    ("fault", "stopped"),
+    [
+        (TransientError("late", unsure=True), 0),
+        (RuntimeError("odd"), 0),
+        (Interrupted("Ctrl-C"), 1),
+        (RunTimedOut("The run took too long."), 1),
+        (SubtaskTimedOut("The attempt took too long."), 1),
+        (KeyboardInterrupt(), 1),
+    ],
+)
+def test_a_call_whose_reply_may_be_billed_stays_on_the_books_at_its_worst(
+    fault: BaseException, stopped: int
+) -> None:
     model, _ = metered(Fixed(fault=fault), max_cost=0.06)
     with pytest.raises(type(fault)):
         model.complete(ASK)
     assert model.total.cost == 0
+    assert (model.total.failed, model.total.stopped) == (1 - stopped, stopped)
     assert model.total.unsure_cost == pytest.approx(0.05)
     with pytest.raises(LimitReached, match=r"500 tokens \(\$0\.0500\) are the most that calls can have used"):
         model.complete(ASK)
