@@ -339,6 +339,8 @@ class ModelAsked(Fact):
     role: str
     subtask: str | None
     model: str
+    waits_for: str = ""
+    """What the call waits for, in a few words; it is not made before this is said again without it."""
 
 
 class Spent(Fact):

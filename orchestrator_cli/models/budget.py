@@ -198,6 +198,12 @@ def rough_quote(request: ModelRequest) -> Quote:
     return Quote(prompt_tokens=sum(len(str(message)) for message in request.messages) // 3 + 1)
 
 
+def call_event(request: ModelRequest, waits_for: str = "") -> ModelAsked:
+    """That a call is made, or waits for something before it is."""
+    subtask = request.subject or None
+    return ModelAsked(role=request.role, subtask=subtask, model=request.model or "", waits_for=waits_for)
+
+
 class MeteredModel:
     """Refuses a call whose worst case exceeds a limit of the run, and emits what each try cost.
 
@@ -229,6 +235,11 @@ class MeteredModel:
         self._changed = threading.Condition()
 
     @property
+    def _books(self) -> Books:
+        with self._changed:
+            return Books(self._used, tuple(call.worst for call in self._under_way))
+
+    @property
     def total(self) -> Usage:
         """The usage of the run, including its earlier processes."""
         return self._used
@@ -249,8 +260,7 @@ class MeteredModel:
         return self._call(request, self._admit(request, quote, None), ask)
 
     def _call(self, request: ModelRequest, admitted: Admitted, ask: Callable[[], Answer]) -> Answer:
-        subtask, model = request.subject or None, request.model or ""
-        self._emit(ModelAsked(role=request.role, subtask=subtask, model=model))
+        self._emit(call_event(request))
         started = time.monotonic()
         try:
             answer = ask()
@@ -264,10 +274,11 @@ class MeteredModel:
     def _admit(self, request: ModelRequest, quoting: Quoting, cancellation: Cancellation | None) -> Admitted:
         """Count the call's worst case as soon as it fits. Raises `LimitReached`."""
         quote = quoting(request) if self._caps.want_quotes else None
+        if isinstance(admit(self._caps, self._books, quote), Later):
+            self._emit(call_event(request, "room under the limit"))
         with self._changed:
             while True:
-                books = Books(self._used, tuple(call.worst for call in self._under_way))
-                match admit(self._caps, books, quote):
+                match admit(self._caps, self._books, quote):
                     case Admitted() as admitted:
                         self._under_way.append(admitted)
                         return admitted
