@@ -25,6 +25,7 @@ from typer.core import TyperCommand
 from orchestrator_cli import afterwards, signals
 from orchestrator_cli.cancellation import something_runs_beside
 from orchestrator_cli.cli.options import (
+    CommandGroup,
     Debug,
     Folder,
     MaxCost,
@@ -115,7 +116,7 @@ class LazyCommands(OptionsAnywhere):
             with _reporting_interrupt():
                 loaded = importlib.import_module(f"orchestrator_cli.cli.commands.{module}")
             root = typer.Typer(rich_markup_mode=None)
-            root.add_typer(loaded.app, name=name if name in GROUPS else None)
+            root.add_typer(loaded.app, name=name if name in GROUPS else None, cls=CommandGroup)
             self.commands[name] = typer.main.get_group(root).commands[name]
             self._loaded.add(name)
 

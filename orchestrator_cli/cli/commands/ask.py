@@ -155,9 +155,7 @@ def read_schema(path: Path, settings: Settings) -> dict[str, JsonValue]:
 @with_options
 def run_command(
     process: Annotated[str, typer.Argument(metavar="PROCESS", help="Its name in orch.toml.")],
-    given: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="What it is given.")
-    ] = None,
+    given: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="What it is given.")] = None,
     *,
     retries: Annotated[int, typer.Option(min=0, max=5, help="Try again so often if it fails.")] = 0,
     answers: AnswerOptions,

@@ -36,7 +36,7 @@ from orchestrator_cli.settings import Settings, check_user_values, user_file
 from orchestrator_cli.trust import shown, shown_path
 from orchestrator_cli.views.text import one_line
 
-app = typer.Typer(rich_markup_mode=None, help="List and change settings, with where each comes from.")
+app = typer.Typer(rich_markup_mode=None)
 
 MOST_WIDTH = 34
 """Of a column of names."""

@@ -10,12 +10,14 @@ from orchestrator_cli.trust import shown_path
 from orchestrator_cli.views.notify_channels import send_each
 from orchestrator_cli.views.notify_spool import Notification, digest
 
-app = typer.Typer(rich_markup_mode=None, help="Try the ways in which you are notified.")
+app = typer.Typer(rich_markup_mode=None)
 
 
-@app.callback()
-def notify() -> None:
+@app.callback(invoke_without_command=True)
+def notify(context: typer.Context) -> None:
     """Try the ways in which you are notified."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()

@@ -125,7 +125,7 @@ def fork(
 @with_options
 def approve(
     run: RunName,
-    question: Annotated[str, typer.Argument(metavar="[ID]", help="The id of the question.")] = "",
+    question: Annotated[str, typer.Argument(metavar="ID", help="The id of the question.")] = "",
     *,
     yes: Annotated[
         bool, typer.Option("-y", "--yes", help="Say yes; without an ID, to every question of yes or no.")

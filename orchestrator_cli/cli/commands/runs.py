@@ -229,7 +229,7 @@ def prune(
 def feedback(
     run: RunName,
     vote: Annotated[Literal["good", "bad"], typer.Argument(help="How the run was.", show_default=False)],
-    why: Annotated[str, typer.Argument(metavar="[WHY]", help="Why, in a sentence that planners see.")] = "",
+    why: Annotated[str, typer.Argument(metavar="WHY", help="Why, in a sentence that planners see.")] = "",
     *,
     common: InspectOptions,
 ) -> None:

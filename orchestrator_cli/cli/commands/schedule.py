@@ -44,11 +44,19 @@ from orchestrator_cli.values import seconds_between
 from orchestrator_cli.views.text import clean, duration, one_line
 from orchestrator_cli.workspace import check_folder
 
-app = typer.Typer(rich_markup_mode=None, help="Manage what runs by itself.", no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None)
 
 NOT_SERVED = "orch up does not run, so nothing starts by itself. Start it with: orch up"
 ACCEPT = "If you mean the folder that is there now: orch schedule accept "
 ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="The name of the schedule.")]
+
+
+@app.callback(invoke_without_command=True)
+@with_options
+def schedule(context: typer.Context, *, common: CommonOptions) -> None:
+    """Manage what runs by itself. Without a command, list the schedules."""
+    if context.invoked_subcommand is None:
+        list_command(**vars(common))
 
 
 @app.command()
@@ -228,7 +236,7 @@ def show(
     ] = False,
     common: InspectOptions,
 ) -> None:
-    """Show a schedule with all that it says."""
+    """Show everything about a schedule."""
     with reporting(Output(quiet=True, debug=common.debug)):
         store = ScheduleStore(settings_of(common.workspace).home)
         found = store.get(name)
@@ -285,7 +293,7 @@ def pause(
 @app.command()
 @with_options
 def accept(name: ScheduleName, common: CommonOptions) -> None:
-    """Let a schedule run in the folder that is at its workspace's path now, if another one has its place."""
+    """Let a schedule run in the folder that has taken the place of its workspace."""
     with reporting(Output(debug=common.debug)) as console:
         store = ScheduleStore(settings_of(common.workspace).home)
         found = store.get(name)
