@@ -15,7 +15,7 @@ scripts a column of their own.
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
@@ -80,43 +80,6 @@ def file_name(path: str) -> str:
     """The name of a file on one line, with its hidden signs written out: two names never look the same."""
     signs = (sign if clean(sign) == sign else written_out(sign) for sign in visible(path))
     return one_line("".join(signs))
-
-
-def folded(line: str, width: int, indent: int | None = None) -> Iterator[str]:
-    """A line in pieces that take at most `width` columns on any terminal, broken between words if possible.
-
-    What follows the first piece is indented by `indent`. Without it, that is as far as the line itself or,
-    if it has one, its second column; at least two, so that it never looks like a line of its own.
-    """
-    if indent is None:
-        begin = len(line) - len(line.lstrip())
-        gap = line.find("  ", begin)
-        column = len(line) - len(line[gap:].lstrip()) if gap > 0 else begin
-        indent = max(2, min(column, width // 2))
-    start = " " * indent
-    room, before = max(1, width), ""
-    while (end := _fitting(line, room)) < len(line):
-        first = len(line) - len(line.lstrip(" "))
-        at = line.rfind(" ", first + 1, end + 1)
-        at = at if at > 0 else end
-        yield before + line[:at].rstrip(" ")
-        line = line[at:].lstrip(" ")
-        room, before = max(2, width - indent), start
-    if line or not before:
-        yield before + line
-
-
-def _fitting(line: str, room: int) -> int:
-    """How many signs of a line take no more than so many columns; at least one."""
-    if line.isascii():
-        return max(1, min(room, len(line)))
-    from rich.cells import cell_len  # it knows signs that the interpreter's own tables do not
-
-    for n, sign in enumerate(line):
-        room -= cell_len(sign)
-        if room < 0:
-            return max(1, n)
-    return len(line)
 
 
 def cut(text: str, limit: int, remark: str = "") -> str:

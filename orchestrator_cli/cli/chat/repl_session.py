@@ -245,9 +245,7 @@ class ReplSession:
     def command(self, arguments: list[str]) -> int:
         """Run a command of the command line in this workspace. Returns its exit code."""
         self._check_folder()
-        # One of several commands, without its own name, has no options.
-        folder = [] if arguments in (["schedule"], ["kb"]) else ["-C", str(self._settings.workspace)]
-        return self._command([*arguments, *folder])
+        return self._command([*arguments, "-C", str(self._settings.workspace)])
 
     def model(self, name: str) -> list[str]:
         """Lines about the models that are asked; with a name, ask that one from now on.
