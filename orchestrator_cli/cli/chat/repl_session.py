@@ -151,6 +151,7 @@ class ReplSession:
         views: list[EventView] = [self._file_log(), self._console, self._latest]
         views += outside_views(self._settings, self._console.lines)
         said = self._up_to_date().conversation()
+        unfinished: Callable[[], str] = str
         try:
             with (
                 open_run(
@@ -166,6 +167,7 @@ class ReplSession:
                 exchange = exchange_of(run.state, result.answer, run.masks)
         except OrchError as exc:
             self._console.error(exc)
+            self._typed.keep((), unfinished(), self._say)  # a resumed run reads the remarks
             return exc.exit_code
         self._console.print_answer(result.answer)
         draw_images(self._console, self._settings)
