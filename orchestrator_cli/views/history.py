@@ -18,7 +18,6 @@ from orchestrator_cli.values import Remembered, ShownMemory, Usage, seconds_betw
 from orchestrator_cli.views.envelope import states_of
 from orchestrator_cli.views.graph import plan_diff, plan_lines
 from orchestrator_cli.views.narration import MOST_FILES
-from orchestrator_cli.views.progress import rows_of
 from orchestrator_cli.views.text import (
     calls,
     clean,
@@ -211,14 +210,15 @@ def _version_lines(versions: Sequence[Version]) -> list[str]:
 
 
 def _work_lines(state: RunState) -> list[str]:
-    labels = {row.id: row.label for row in rows_of(state)}
+    known = [subtask for version in state.versions for subtask in version.plan.subtasks]
+    labels = {subtask.id: one_line(subtask.role or subtask.kind, 24) for subtask in known}
     rows = [("who", "what", "attempts", "time", "cost")]
     for name, work in state.work.items():
-        who = labels.get(name, "a model")
+        who, what = (labels[name], name) if name in labels else (name, "")  # a role, for the run as a whole
         time = "" if work.seconds is None else duration(work.seconds)
         cost = _cost(work.usage) if work.usage.tries else ""
         models = f" ({', '.join(one_line(model, 40) for model in work.models)})" if work.models else ""
-        rows.append((who, name, str(work.attempts or ""), time, cost + models))
+        rows.append((who, what, str(work.attempts or ""), time, cost + models))
     return ["", *columns(rows)] if len(rows) > 1 else []
 
 
