@@ -97,7 +97,7 @@ NoSandbox = Annotated[
     ),
 ]
 Detach = Annotated[
-    bool, typer.Option("--detach", help="Let it run in the background, and print its name at once.")
+    bool, typer.Option("--detach", help="Run it in the background, and print the id of the run at once.")
 ]
 Background = Annotated[str, typer.Option("--background", hidden=True)]
 """The id of the run that this process is for, which has no terminal."""
@@ -106,8 +106,8 @@ AnswerWithin = Annotated[
     typer.Option(
         "--answer-within",
         metavar="TIME",
-        help="Without a terminal, wait so long for the answer to a question, such as 30m, 2h or 1d; "
-        "what asks for permission is then refused.",
+        help="Without a terminal, wait this long for an answer, such as 30m, 2h or 1d; "
+        "then refuse what asks for permission.",
     ),
 ]
 DefaultAnswer = Annotated[
@@ -115,7 +115,7 @@ DefaultAnswer = Annotated[
     typer.Option(
         "--default-answer",
         metavar="TEXT",
-        help="With --answer-within: the answer to a question in words when that time is over.",
+        help="With --answer-within, give this answer to a question in words when the time is up.",
     ),
 ]
 Mark = Annotated[str, typer.Option("--mark", hidden=True)]

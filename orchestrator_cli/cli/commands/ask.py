@@ -156,9 +156,9 @@ def read_schema(path: Path, settings: Settings) -> dict[str, JsonValue]:
 @with_options
 def run_command(
     process: Annotated[str, typer.Argument(metavar="PROCESS", help="Its name in orch.toml.")],
-    given: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="What it is given.")] = None,
+    given: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="Its inputs.")] = None,
     *,
-    retries: Annotated[int, typer.Option(min=0, max=5, help="Try again so often if it fails.")] = 0,
+    retries: Annotated[int, typer.Option(min=0, max=5, help="Retry up to this many times if it fails.")] = 0,
     answers: AnswerOptions,
     workspace: Folder = None,
     output: Output,

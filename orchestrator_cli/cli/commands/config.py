@@ -56,7 +56,7 @@ Name = Annotated[
         metavar="NAME", help="The setting, such as model or models.agent.", autocompletion=_known_names
     ),
 ]
-All = Annotated[bool, typer.Option("--all", help="List also the settings that have their default.")]
+All = Annotated[bool, typer.Option("--all", help="Include settings that have their default value.")]
 
 
 @app.callback(invoke_without_command=True)

@@ -42,7 +42,7 @@ class SourceRow:
 @app.callback(invoke_without_command=True)
 @with_options
 def kb(context: typer.Context, *, common: CommonOptions) -> None:
-    """Manage the documents that agents look things up in. Without a command, list what was added."""
+    """Manage the documents that agents can search. Without a command, list what was added."""
     if context.invoked_subcommand is None:
         list_sources(**vars(common))
 

@@ -15,7 +15,7 @@ app = typer.Typer(rich_markup_mode=None)
 
 @app.callback(invoke_without_command=True)
 def notify(context: typer.Context) -> None:
-    """Try the ways in which you are notified."""
+    """Test your notifications."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -23,7 +23,7 @@ def notify(context: typer.Context) -> None:
 @app.command()
 @with_options
 def test(common: InspectOptions) -> None:
-    """Send a message by every way that `[notify]` of your own orch.toml sets."""
+    """Send a test message through each channel in `[notify]` of your own orch.toml."""
     with reporting(Output(quiet=True, debug=common.debug)):
         settings = settings_of(common.workspace)
         message = Notification(
