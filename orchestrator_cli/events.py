@@ -339,6 +339,8 @@ class ModelAsked(Fact):
     role: str
     subtask: str | None
     model: str
+    waits_for: str = ""
+    """What the call waits for, in a few words; it is not made before this is said again without it."""
 
 
 class Spent(Fact):
@@ -354,6 +356,7 @@ class Spent(Fact):
     seconds: float
     total: Usage
     fault: str | None = None  # why there was no reply; the try counts all the same
+    stopped: bool = False  # by the user or a time limit, which is no failure of the provider
     reasoning: str | None = None  # the beginning of the model's thoughts
 
 

@@ -21,9 +21,11 @@ class Usage(BaseModel):
     cost: float = 0.0
     unpriced: int = 0
     failed: int = 0
-    """Tries of a call that were not answered."""
+    """Tries of a call that the provider did not answer."""
+    stopped: int = 0
+    """Tries that ended before an answer because the user or a time limit stopped the work."""
     unsure_tokens: int = 0
-    """What those of them whose reply was late or cut may have used at most, where a limit needed to know."""
+    """What tries without a whole reply may have used at most, if a limit needed to know."""
     unsure_cost: float = 0.0
 
     @classmethod
@@ -35,17 +37,26 @@ class Usage(BaseModel):
         cost: float | None,
         *,
         failed: bool,
+        stopped: bool = False,
     ) -> "Usage":
-        """Of one try of a call. `cost` is None if the price is not known."""
+        """Of one try of a call. `cost` is None if the price is not known; `stopped` is no failure."""
+        failed = failed and not stopped
+        is_answered = not (failed or stopped)
         return cls(
-            calls=int(not failed),
+            calls=int(is_answered),
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             cached_tokens=cached_tokens,
             cost=cost or 0.0,
-            unpriced=int(cost is None and not failed),
+            unpriced=int(cost is None and is_answered),
             failed=int(failed),
+            stopped=int(stopped),
         )
+
+    @property
+    def tries(self) -> int:
+        """Every call that was made, answered or not."""
+        return self.calls + self.failed + self.stopped
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(**{name: getattr(self, name) + getattr(other, name) for name in Usage.model_fields})

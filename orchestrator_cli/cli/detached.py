@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from orchestrator_cli.approvals.broker import Question, UserReply, check_reply, how_to_answer, question_of
 from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.approvals.inbox import Answer, Remark, pending_answers, send
+from orchestrator_cli.cli.chat.in_loop import loop_input
 from orchestrator_cli.cli.chat.terminal_input import can_read_terminal, terminal_input
 from orchestrator_cli.cli.options import Output
 from orchestrator_cli.cli.pictures import draw_images
@@ -30,6 +32,7 @@ from orchestrator_cli.state import RunState, apply
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.envelope import Envelope
 from orchestrator_cli.views.streams import JsonLines, envelope_line, write_line
+from orchestrator_cli.views.text import one_line
 from orchestrator_cli.workspace import check_folder
 
 POLL_S = 0.1
@@ -117,6 +120,7 @@ class RemoteAnswers:
         self._folder = past.folder
         self._state = RunState()
         self._sent: set[str] = set()
+        self._remarks: list[tuple[str, Path]] = []
         self.attended = attended
 
     def saw(self, state: RunState) -> None:
@@ -146,7 +150,16 @@ class RemoteAnswers:
         self._sent.add(name)
 
     def remark(self, text: str) -> None:
-        send(self._folder, Remark(text=text))
+        self._remarks.append((text, send(self._folder, Remark(text=text))))
+
+    def take_late(self) -> list[str]:
+        """The remarks that came too late for a run that has ended; those it has not read are withdrawn."""
+        if self._state.finished is None or self._state.finished.outcome != "completed":
+            return []  # a resumed run reads them
+        late = [text for text, path in self._remarks if path.exists() or text in self._state.unread]
+        for _, path in self._remarks:
+            path.unlink(missing_ok=True)
+        return late
 
     def detach(self) -> None:
         """Leave the questions for later."""
@@ -166,7 +179,8 @@ def attach(past: PastRun, settings: Settings, console: Console, output: Output) 
         views.append(JsonLines(sys.stdout))
     try:
         attended = output.is_for_people and can_read_terminal(console)
-        state = _watch(past, settings, console, views, attended=attended)
+        answers = RemoteAnswers(past, attended=attended)
+        state, unfinished = _watch(past, settings, console, views, answers)
     except KeyboardInterrupt:
         console.close()
         console.lines([f"Run {past.run} goes on. End it with: orch cancel {past.run}"])
@@ -179,7 +193,16 @@ def attach(past: PastRun, settings: Settings, console: Console, output: Output) 
     elif not output.stream_json and state.finished.answer:
         console.print_answer(state.finished.answer, is_data=state.answer_schema is not None)
         draw_images(console, settings)
+    _keep(answers.take_late(), unfinished, console)
     raise typer.Exit(state.finished.exit_code)
+
+
+def _keep(late: Sequence[str], unfinished: str, console: Console) -> None:
+    """Make what a run did not use the next prompt of the loop; outside of one, say that it was not used."""
+    if (loop := loop_input()) is not None:
+        loop.keep(late, unfinished, lambda line: console.lines([line]))
+    else:
+        console.lines([f"note  The run had ended when you said: {one_line(text, 200)}" for text in late])
 
 
 @dataclass
@@ -198,36 +221,43 @@ class _PageLook:
 
 
 def _watch(
-    past: PastRun, settings: Settings, console: Console, views: Sequence[EventView], *, attended: bool
+    past: PastRun, settings: Settings, console: Console, views: Sequence[EventView], answers: RemoteAnswers
+) -> tuple[RunState, str]:
+    """The run at its end, and the line that its user had begun to type."""
+    with terminal_input(answers, console, takes_remarks=True) as unfinished:
+        state = _followed(past, settings, views, answers)
+    return state, unfinished()
+
+
+def _followed(
+    past: PastRun, settings: Settings, views: Sequence[EventView], answers: RemoteAnswers
 ) -> RunState:
-    """The run at its end."""
+    """The run at its end. Raises `ApprovalNeeded` and `RunFailed`."""
     follower, state = JournalFollower(past.journal), RunState()
     page = _PageLook(past, settings)
-    answers = RemoteAnswers(past, attended=attended)
-    with terminal_input(answers, console, takes_remarks=True):
-        while True:
-            is_running = lock_owner(past.folder) is not None  # before its last events are read
-            for event in follower.new():
-                state = apply(state, event)
-                answers.saw(state)
-                if not (_is_pause(event) and answers.attended):
-                    for view in views:
-                        view(event, state)
-            if not is_running:
-                if state.finished is not None and not state.open:
-                    return state
-                if not state.open:
-                    raise RunFailed(
-                        f"The process of run {past.run} has died.", f"Go on with: orch resume {past.run}"
-                    )
-                is_answered = {asked.id for asked in state.open} <= pending_answers(past.folder)
-                if is_answered or page.has_answer(state):
-                    resume_detached(past)
-                elif not answers.attended:
-                    raise ApprovalNeeded(
-                        f"Run {past.run} waits for an answer.", "\n".join(how_to_answer(past.run, state.open))
-                    )
-            time.sleep(POLL_S)
+    while True:
+        is_running = lock_owner(past.folder) is not None  # before its last events are read
+        for event in follower.new():
+            state = apply(state, event)
+            answers.saw(state)
+            if not (_is_pause(event) and answers.attended):
+                for view in views:
+                    view(event, state)
+        if not is_running:
+            if state.finished is not None and not state.open:
+                return state
+            if not state.open:
+                raise RunFailed(
+                    f"The process of run {past.run} has died.", f"Go on with: orch resume {past.run}"
+                )
+            is_answered = {asked.id for asked in state.open} <= pending_answers(past.folder)
+            if is_answered or page.has_answer(state):
+                resume_detached(past)
+            elif not answers.attended:
+                raise ApprovalNeeded(
+                    f"Run {past.run} waits for an answer.", "\n".join(how_to_answer(past.run, state.open))
+                )
+        time.sleep(POLL_S)
 
 
 def _is_pause(event: Event) -> bool:

@@ -237,20 +237,26 @@ class ForegroundRun:
         past = PastRun(resumed or self.run, self.settings.home, self.settings.workspace)
         about = background_of(past) if past.run else None
         loop = loop_input()
-        with (
-            open_run(
-                self.settings,
-                views,
-                source=self.source,
-                named=self.run if not resumed else "",
-                occasion=about.occasion if about and not resumed else "",
-                resumed=resumed,
-                attended=can_read_terminal(self.console),
-                patience=self.patience or (about.patience if about else None),
-                unsafe=self.unsafe,
-            ) as opened,
-            terminal_input(opened.broker, self.console, takes_remarks=loop is not None) as unfinished,
-        ):
-            yield opened
+        unfinished: Callable[[], str] = str
+        try:
+            with (
+                open_run(
+                    self.settings,
+                    views,
+                    source=self.source,
+                    named=self.run if not resumed else "",
+                    occasion=about.occasion if about and not resumed else "",
+                    resumed=resumed,
+                    attended=can_read_terminal(self.console),
+                    patience=self.patience or (about.patience if about else None),
+                    unsafe=self.unsafe,
+                ) as opened,
+                terminal_input(opened.broker, self.console, takes_remarks=loop is not None) as unfinished,
+            ):
+                yield opened
+        except OrchError:
+            if loop is not None:
+                loop.keep((), unfinished(), lambda _: None)  # a resumed run reads the remarks
+            raise
         if loop is not None:
             loop.keep(self.console.state.unread, unfinished(), lambda line: self.console.lines([line]))

@@ -10,7 +10,7 @@ from orchestrator_cli.cli.reporting import print_lines
 from orchestrator_cli.durable.foreign import escaped
 from orchestrator_cli.events import Event
 from orchestrator_cli.plan import Plan
-from orchestrator_cli.recall.written_files import write_named
+from orchestrator_cli.recall.written_files import PRINTED, write_named
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, Version
 from orchestrator_cli.views.diagram import dot, mermaid, nodes_of
@@ -79,7 +79,9 @@ def print_formatted(options: FormatOptions, forms: Forms, settings: Settings) ->
     form = options.wanted
     text = forms[form]()
     if options.output is not None:
-        write_named(options.output, f"{escaped(text)}\n" if form == "json" else text, settings)
+        write_named(
+            options.output, f"{escaped(text)}\n" if form == "json" else text, settings, instead=PRINTED
+        )
     elif form == "json":
         write_line(sys.stdout, text)
     elif form in ("text", "tree"):

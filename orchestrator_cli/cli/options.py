@@ -7,6 +7,7 @@ given before the command or after it.
 import dataclasses
 import functools
 import inspect
+import re
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,22 +15,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer._click.exceptions import MissingParameter
 from typer.core import TyperGroup, TyperOption
 
 from orchestrator_cli.durable.lengths import seconds_of
 from orchestrator_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from typer._click import Command, Context
+    from typer._click import Command, Context, HelpFormatter
 
     from orchestrator_cli.approvals.deadlines import Patience
 
 LONGEST_S = 52 * 604_800.0
 """How long a question can wait."""
 
-ModelName = Annotated[str | None, typer.Option("-m", "--model", help="Use this model, by LiteLLM's name.")]
+ModelName = Annotated[
+    str | None,
+    typer.Option("-m", "--model", metavar="MODEL", help="Use this model, by LiteLLM's name."),
+]
 Folder = Annotated[
-    Path | None, typer.Option("-C", "--workspace", help="Work in this folder (default: the current one).")
+    Path | None,
+    typer.Option(
+        "-C", "--workspace", metavar="FOLDER", help="Work in this folder (default: the current one)."
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print the answer and nothing else.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show every step.")]
@@ -44,30 +52,42 @@ OutFile = Annotated[
 ]
 RunAsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object about the run.")]
 StreamJson = Annotated[bool, typer.Option("--stream-json", help="Print every event as a line of JSON.")]
-MaxCost = Annotated[float | None, typer.Option(help="End the run at this many US dollars.")]
+MaxCost = Annotated[
+    float | None, typer.Option(metavar="DOLLARS", help="End the run at this many US dollars.")
+]
 AllowUnpriced = Annotated[
     bool | None,
     typer.Option("--allow-unpriced", help="With --max-cost, also use models whose price is not known."),
 ]
-MaxCalls = Annotated[int | None, typer.Option(help="End the run at this many model calls.")]
-MaxTokens = Annotated[int | None, typer.Option(help="End the run at this many tokens.")]
-Timeout = Annotated[float | None, typer.Option(help="End the run after this many seconds.")]
-MaxParallel = Annotated[int | None, typer.Option(help="Run at most this many subtasks at once.")]
+MaxCalls = Annotated[int | None, typer.Option(metavar="N", help="End the run at this many model calls.")]
+MaxTokens = Annotated[int | None, typer.Option(metavar="N", help="End the run at this many tokens.")]
+Timeout = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="End the run after this many seconds.")
+]
+MaxParallel = Annotated[int | None, typer.Option(metavar="N", help="Run at most this many subtasks at once.")]
 Network = Annotated[
     list[str] | None,
-    typer.Option("--network", help="Let code reach this domain without asking; repeat for more."),
+    typer.Option(
+        "--network", metavar="DOMAIN", help="Let code reach this domain without asking; repeat for more."
+    ),
 ]
 NoReuse = Annotated[
     bool, typer.Option("--no-reuse", help="Make a new plan, even if an earlier one did well.")
 ]
 AllowProcess = Annotated[
     list[str] | None,
-    typer.Option("--allow-process", help="Let this process run without asking; repeat for more."),
+    typer.Option(
+        "--allow-process", metavar="NAME", help="Let this process run without asking; repeat for more."
+    ),
 ]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Answer every question with yes.")]
 Approve = Annotated[
     str | None,
-    typer.Option("--approve", help="Ask before more than the default: plan, tools, writes; or all, or none."),
+    typer.Option(
+        "--approve",
+        metavar="KINDS",
+        help="Ask before more than the default: plan, tools, writes; or all, or none.",
+    ),
 ]
 NoSandbox = Annotated[
     bool,
@@ -77,7 +97,7 @@ NoSandbox = Annotated[
     ),
 ]
 Detach = Annotated[
-    bool, typer.Option("--detach", help="Let it run in the background, and print its name at once.")
+    bool, typer.Option("--detach", help="Run it in the background, and print the id of the run at once.")
 ]
 Background = Annotated[str, typer.Option("--background", hidden=True)]
 """The id of the run that this process is for, which has no terminal."""
@@ -86,8 +106,8 @@ AnswerWithin = Annotated[
     typer.Option(
         "--answer-within",
         metavar="TIME",
-        help="Without a terminal, wait so long for the answer to a question, such as 30m, 2h or 1d; "
-        "what asks for permission is then refused.",
+        help="Without a terminal, wait this long for an answer, such as 30m, 2h or 1d; "
+        "then refuse what asks for permission.",
     ),
 ]
 DefaultAnswer = Annotated[
@@ -95,7 +115,7 @@ DefaultAnswer = Annotated[
     typer.Option(
         "--default-answer",
         metavar="TEXT",
-        help="With --answer-within: the answer to a question in words when that time is over.",
+        help="With --answer-within, give this answer to a question in words when the time is up.",
     ),
 ]
 Mark = Annotated[str, typer.Option("--mark", hidden=True)]
@@ -294,10 +314,36 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     return called
 
 
+# --- groups of commands
+
+
+class CommandGroup(TyperGroup):
+    """A group whose list of commands has whole sentences, and whose errors say what a missing argument is."""
+
+    def format_commands(self, ctx: "Context", formatter: "HelpFormatter") -> None:
+        commands = [self.commands[name] for name in self.list_commands(ctx)]
+        rows = [(one.name or "", _first_sentence(one.help or "")) for one in commands if not one.hidden]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+    def invoke(self, ctx: "Context") -> Any:
+        try:
+            return super().invoke(ctx)
+        except MissingParameter as exc:
+            exc.message = exc.message or getattr(exc.param, "help", None) or ""
+            raise
+
+
+def _first_sentence(text: str) -> str:
+    paragraph = " ".join(text.strip().split("\n\n")[0].split())
+    return re.split(r"(?<=\.)\s", paragraph)[0]
+
+
 # --- options before the command
 
 
-class OptionsAnywhere(TyperGroup):
+class OptionsAnywhere(CommandGroup):
     """The outermost group: it accepts the options of a command before the command as well.
 
     This holds on every level: in `orch -m X tools build` the option is that of `build`. An option

@@ -43,7 +43,7 @@ class FollowedRuns:
             with suppress(OSError):
                 # Two calls that end together may be written in the other order.
                 totals = [usage, *read_records(journal, _total, containing=b'"Spent"')]
-                usage = max(totals, key=lambda one: one.calls + one.failed)
+                usage = max(totals, key=lambda one: one.tries)
                 self._read[journal] = size, usage
         return usage
 

@@ -5,8 +5,8 @@ may give, on top of what was spent and the worst cases of the calls under way. S
 exceed a limit together. A call that does not fit waits for those under way, which mostly cost a small part
 of their worst case. If none is under way, it gets less room to reply, or is refused if too little is left.
 
-A limit on cost counts only calls whose price is known; `Usage.unpriced` counts the others. A failed try is
-a call; if its reply was late or cut, the provider may bill it, so its worst case stays counted as unsure.
+A limit on cost counts only calls whose price is known; `Usage.unpriced` counts the others. A try that failed
+or was stopped is a call; if the provider may bill it, its worst case stays counted as unsure.
 
 Not covered: a provider that ignores `max_tokens`, or bills by other things than tokens (a fee per request
 or search). That is counted with the reply, and ends the run one call later.
@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.text import truncate
-from orchestrator_cli.errors import LimitReached, OrchError, ProviderError
+from orchestrator_cli.errors import LimitReached, OrchError, ProviderError, RecoverableError
 from orchestrator_cli.events import Fact, ModelAsked, Noticed, Spent
 from orchestrator_cli.models.model import (
     Completion,
@@ -86,7 +86,7 @@ class Books:
 
     @property
     def calls(self) -> int:
-        return self.used.calls + self.used.failed + len(self.under_way)
+        return self.used.tries + len(self.under_way)
 
     @property
     def tokens(self) -> int:
@@ -198,6 +198,12 @@ def rough_quote(request: ModelRequest) -> Quote:
     return Quote(prompt_tokens=sum(len(str(message)) for message in request.messages) // 3 + 1)
 
 
+def call_event(request: ModelRequest, waits_for: str = "") -> ModelAsked:
+    """That a call is made, or waits for something before it is."""
+    subtask = request.subject or None
+    return ModelAsked(role=request.role, subtask=subtask, model=request.model or "", waits_for=waits_for)
+
+
 class MeteredModel:
     """Refuses a call whose worst case exceeds a limit of the run, and emits what each try cost.
 
@@ -229,6 +235,11 @@ class MeteredModel:
         self._changed = threading.Condition()
 
     @property
+    def _books(self) -> Books:
+        with self._changed:
+            return Books(self._used, tuple(call.worst for call in self._under_way))
+
+    @property
     def total(self) -> Usage:
         """The usage of the run, including its earlier processes."""
         return self._used
@@ -249,8 +260,7 @@ class MeteredModel:
         return self._call(request, self._admit(request, quote, None), ask)
 
     def _call(self, request: ModelRequest, admitted: Admitted, ask: Callable[[], Answer]) -> Answer:
-        subtask, model = request.subject or None, request.model or ""
-        self._emit(ModelAsked(role=request.role, subtask=subtask, model=model))
+        self._emit(call_event(request))
         started = time.monotonic()
         try:
             answer = ask()
@@ -264,10 +274,11 @@ class MeteredModel:
     def _admit(self, request: ModelRequest, quoting: Quoting, cancellation: Cancellation | None) -> Admitted:
         """Count the call's worst case as soon as it fits. Raises `LimitReached`."""
         quote = quoting(request) if self._caps.want_quotes else None
+        if isinstance(admit(self._caps, self._books, quote), Later):
+            self._emit(call_event(request, "room under the limit"))
         with self._changed:
             while True:
-                books = Books(self._used, tuple(call.worst for call in self._under_way))
-                match admit(self._caps, books, quote):
+                match admit(self._caps, self._books, quote):
                     case Admitted() as admitted:
                         self._under_way.append(admitted)
                         return admitted
@@ -283,7 +294,15 @@ class MeteredModel:
     def _failed(self, request: ModelRequest, admitted: Admitted, exc: BaseException, seconds: float) -> None:
         unsure = exc.unsure if isinstance(exc, ProviderError) else True
         worst = admitted.worst if unsure else WorstCase()
-        usage = Usage(failed=1, unsure_tokens=worst.tokens, unsure_cost=worst.cost)
+        # What ends the work from outside says nothing about the provider.
+        stopped = isinstance(exc, KeyboardInterrupt | OrchError | TimeoutError | RecoverableError)
+        stopped = stopped and not isinstance(exc, ProviderError)
+        usage = Usage(
+            failed=int(not stopped),
+            stopped=int(stopped),
+            unsure_tokens=worst.tokens,
+            unsure_cost=worst.cost,
+        )
         fault = exc.message if isinstance(exc, OrchError) else str(exc) or type(exc).__name__
         self._record(request, admitted, usage, seconds, model=request.model or "", fault=fault)
 
@@ -317,6 +336,7 @@ class MeteredModel:
                 seconds=seconds,
                 total=total,
                 fault=fault or None,
+                stopped=bool(usage.stopped),
                 reasoning=truncate(reasoning, REASONING_CHARS) or None,
             )
         )

@@ -17,7 +17,7 @@ from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.errors import ConfigError, ProviderError
 from orchestrator_cli.events import Fact, Noticed
 from orchestrator_cli.model_settings import ModelParameters
-from orchestrator_cli.models.budget import MeteredModel
+from orchestrator_cli.models.budget import MeteredModel, call_event
 from orchestrator_cli.models.client import NO_KEYS, LiteLLMModel, embed
 from orchestrator_cli.models.library import prepare
 from orchestrator_cli.models.media import sees
@@ -38,6 +38,7 @@ from orchestrator_cli.values import Usage
 from toolsmith.sandbox.redaction import Secrets
 
 Emit = Callable[[Fact], None]
+OnWait = Callable[[ModelRequest, str], None]
 EMBEDDING_ROLE = "memory"
 """The role of embedding calls in events."""
 EMBEDDING_WAIT_S = 20.0
@@ -65,17 +66,21 @@ def open_models(
     def notice(text: str) -> None:
         emit(Noticed(message=text))
 
+    def wait(request: ModelRequest, waits_for: str) -> None:
+        emit(call_event(request, waits_for))
+
     keys = own_keys(settings)
     once = LiteLLMModel(cancellation, timeout=settings.model_timeout, notice=notice, keys=keys)
     meter = MeteredModel(once, settings, emit, quote=quote, used=used, run=run)
     model = RetryingModel(
-        ThrottledModel(meter, settings.max_parallel_models, cancellation),
+        ThrottledModel(meter, settings.max_parallel_models, cancellation, wait),
         names,
         cancellation,
         fallbacks=settings.fallbacks,
         parameters={str(role): chosen for role, chosen in settings.parameters.items()},
         retries=settings.model_retries,
         notice=notice,
+        on_wait=wait,
         sees=lambda name: name in settings.vision_models or bool(sees(name)),
     )
     return ModelChain(model, meter)
@@ -120,6 +125,7 @@ class RetryingModel:
         fallbacks: names asked in turn when a provider fails.
         retries: further tries after a transient failure.
         notice: receives one line for each retry and fallback.
+        on_wait: receives each request that waits to be tried again, and what it waits for.
         sees: whether a model takes images; a fallback that does not is not asked about any.
     """
 
@@ -133,6 +139,7 @@ class RetryingModel:
         parameters: Mapping[str, ModelParameters] = {},
         retries: int = 2,
         notice: Callable[[str], None] = lambda _: None,
+        on_wait: OnWait = lambda _request, _what: None,
         sees: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._model = model
@@ -143,6 +150,7 @@ class RetryingModel:
         self._parameters = parameters
         self._retries = retries
         self._notice = notice
+        self._on_wait = on_wait
 
     def complete(
         self, request: ModelRequest, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
@@ -167,6 +175,7 @@ class RetryingModel:
             what = exc.message if isinstance(exc, ProviderError) else "The model call failed."
             stop = "" if what.endswith((".", "!", "?")) else "."
             self._notice(f"{what}{stop} Trying again in {state.upcoming_sleep:.1f} s.")
+            self._on_wait(state.args[0], "its next try")
 
         return tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self._retries + 1),
@@ -189,25 +198,39 @@ class ThrottledModel:
 
     Args:
         most: calls at once per model name; other models are not limited.
+        on_wait: receives each request that has to wait, and what it waits for.
     """
 
-    def __init__(self, model: Model, most: Mapping[str, int], cancellation: Cancellation) -> None:
+    def __init__(
+        self,
+        model: Model,
+        most: Mapping[str, int],
+        cancellation: Cancellation,
+        on_wait: OnWait = lambda _request, _what: None,
+    ) -> None:
         self._model = model
         self._most = most
         self._cancellation = cancellation
+        self._on_wait = on_wait
         self._under_way: Counter[str] = Counter()
         self._changed = threading.Condition()
 
     def complete(
         self, request: ModelRequest, on_delta: OnDelta | None = None, cancellation: Cancellation | None = None
     ) -> Completion:
-        with self._slot(request.model or "", cancellation or self._cancellation):
+        name = request.model or ""
+        if self._is_full(name):
+            self._on_wait(request, f"its turn at {name}")
+        with self._slot(name, cancellation or self._cancellation):
             return self._model.complete(request, on_delta, cancellation)
+
+    def _is_full(self, name: str) -> bool:
+        return self._under_way[name] >= self._most.get(name, self._under_way[name] + 1)
 
     @contextmanager
     def _slot(self, name: str, cancellation: Cancellation) -> Iterator[None]:
         with self._changed:
-            while self._under_way[name] >= self._most.get(name, self._under_way[name] + 1):
+            while self._is_full(name):
                 cancellation.check()
                 # Short waits, because on some systems the main thread takes Ctrl-C only between them.
                 self._changed.wait(0.1)

@@ -150,6 +150,7 @@ def _converted(file: FoundFile, convert: Converter, refused: Callable[[Path], st
     if len(text) > MAX_CHARS:
         raise UnreadableDocument(f"it holds more than {MAX_CHARS:,} characters of text")
     lines = [f"{one.place}: {why}" if one.place else why for one in found for why in one.document.unread]
+    lines = list(dict.fromkeys(lines))  # a file can hold several of one name
     unread = f", without {'; '.join(shortened(lines))}" if lines else ""
     is_markdown = len(found) > 1 or found[0].document.form == "markdown"
     media = "text/markdown" if is_markdown else file.media

@@ -10,6 +10,7 @@ content. Not covered: a folder that another takes the place of between the look 
 """
 
 import os
+import re
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -24,13 +25,19 @@ from orchestrator_cli.settings import Settings
 from orchestrator_cli.tools.file_rules import machine_keeps
 
 ANOTHER = "Name another file."
+PRINTED = "Leave -o out: it is printed then, and > or | take it from there."
+_STREAMS = re.compile(r"-|/dev/(?:std(?:in|out|err)|fd/\d+|tty)|/proc/(?:self|\d+)/fd/\d+")
 
 
-def check_written(path: Path, settings: Settings, *, is_folder: bool = False) -> Path:
+def check_written(path: Path, settings: Settings, *, is_folder: bool = False, instead: str = ANOTHER) -> Path:
     """The real place of what is to be written. Raises `UsageError` if nothing may be written there.
 
-    `is_folder`: a folder may be there, and the caller says what it makes of what is.
+    Args:
+        is_folder: a folder may be there, and the caller says what it makes of what is.
+        instead: what helps if there is no file.
     """
+    if _STREAMS.fullmatch(str(path)):
+        raise UsageError(f"{path} is not the name of a file.", instead)
     place = real_path(path.absolute().parent) / path.name
     try:
         mode = os.lstat(place).st_mode
@@ -48,22 +55,29 @@ def check_written(path: Path, settings: Settings, *, is_folder: bool = False) ->
             f"Remove the link, or name what it leads to: {on_one_line(str(real_path(path)))}",
         )
     if mode and not stat.S_ISREG(mode) and not is_folder:
-        raise UsageError(f"{path} is not written: it is not a regular file.", ANOTHER)
+        raise UsageError(f"{path} is not written: it is not a regular file.", instead)
     return place
 
 
 def write_named(
-    path: Path, content: bytes | str, settings: Settings, *, mode: int = 0o666, is_new: bool = False
+    path: Path,
+    content: bytes | str,
+    settings: Settings,
+    *,
+    mode: int = 0o666,
+    is_new: bool = False,
+    instead: str = ANOTHER,
 ) -> None:
     """Write a file, in place of one that is there. Text is UTF-8.
 
     Args:
         mode: permissions of a new file, less the umask.
         is_new: whether a file that is there is an error.
+        instead: what helps if there is no file.
 
     Raises `UsageError` if it cannot be written, and an `OSError` that is the storage's.
     """
-    place = check_written(path, settings)
+    place = check_written(path, settings, instead=instead)
     try:
         if is_new:
             place.touch(mode=mode, exist_ok=False)
@@ -78,6 +92,11 @@ def write_named(
     except FileExistsError as exc:
         raise UsageError(f"{path} already exists.", "Name a new file.") from exc
     except OSError as exc:
+        if isinstance(exc, PermissionError) and place.exists() and os.access(place, os.W_OK):
+            raise UsageError(
+                f"{path} cannot be replaced: no file may be made in its folder.",
+                f"Allow that (chmod u+w {on_one_line(str(place.parent))}), or name a file in another folder.",
+            ) from exc
         if storage_fault(exc):
             raise
         raise UsageError(f"{path} cannot be written: {exc.strerror}.", ANOTHER) from exc

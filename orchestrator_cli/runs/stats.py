@@ -159,7 +159,8 @@ class _FigureNotes:
 
     def _spent(self, data: dict[str, Any]) -> None:
         tokens = (data["prompt_tokens"], data["completion_tokens"], data.get("cached_tokens", 0))
-        one = Usage.of_try(*tokens, data["cost"], failed=bool(data.get("fault")))
+        ended = {"failed": bool(data.get("fault")), "stopped": bool(data.get("stopped"))}
+        one = Usage.of_try(*tokens, data["cost"], **ended)
         self.usage = Usage(**data["total"])
         known = self.models.get(data["model"], ModelFigures())
         self.models[data["model"]] = known.plus(ModelFigures(one, float(data["seconds"])))

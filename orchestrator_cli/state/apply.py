@@ -51,8 +51,9 @@ def _change(fact: events.Fact, state: RunState) -> RunState:  # noqa: C901 - a c
         case events.FlowStarted():
             return replace(state, flow_run=fact.flow_run, url=fact.url)
         case events.ModelAsked():
-            call = PendingCall(fact.role, fact.subtask or "", fact.model, state.now)
-            return replace(state, asking=(*state.asking, call))
+            call = PendingCall(fact.role, fact.subtask or "", fact.model, state.now, fact.waits_for)
+            asking = _without(state.asking, call.role, call.subtask, waits=True)
+            return replace(state, asking=(*asking, call))
         case events.AnswerDelta():
             return replace(state, phase="writing the answer")
         case events.FeedbackGiven():
@@ -145,7 +146,7 @@ def _skipped_after(state: RunState, lost: frozenset[str]) -> frozenset[str]:
 def _spent(fact: events.Spent, state: RunState) -> RunState:
     name = whole_name(fact.subtask) if fact.subtask and fact.role == "agent" else fact.role
     work = state.work.get(name, Work())
-    state = replace(state, asking=_without(state.asking, fact.role, fact.subtask or ""))
+    state = replace(state, asking=_without(state.asking, fact.role, fact.subtask or "", waits=False))
     one = usage_of(fact)
     work = replace(
         work,
@@ -156,21 +157,24 @@ def _spent(fact: events.Spent, state: RunState) -> RunState:
     return replace(state, usage=_newest(state.usage, fact.total), work={**state.work, name: work})
 
 
-def _without(asking: tuple[PendingCall, ...], role: str, subtask: str) -> tuple[PendingCall, ...]:
-    """All but the oldest call of a role about a subtask."""
-    ended = next((call for call in asking if (call.role, call.subtask) == (role, subtask)), None)
+def _without(
+    asking: tuple[PendingCall, ...], role: str, subtask: str, *, waits: bool
+) -> tuple[PendingCall, ...]:
+    """All but the oldest call of a role about a subtask that is made, or that waits."""
+    same = (call for call in asking if (call.role, call.subtask) == (role, subtask))
+    ended = next((call for call in same if bool(call.waits_for) == waits), None)
     return tuple(call for call in asking if call is not ended)
 
 
 def usage_of(fact: events.Spent) -> Usage:
     """What one try of a call adds."""
     tokens = (fact.prompt_tokens, fact.completion_tokens, fact.cached_tokens)
-    return Usage.of_try(*tokens, fact.cost, failed=bool(fact.fault))
+    return Usage.of_try(*tokens, fact.cost, failed=bool(fact.fault), stopped=fact.stopped)
 
 
 def _newest(known: Usage, total: Usage) -> Usage:
     """Two calls that end together may be written in the other order."""
-    return total if total.calls + total.failed >= known.calls + known.failed else known
+    return total if total.tries >= known.tries else known
 
 
 # --- the plan
@@ -316,7 +320,7 @@ def _subtask_failed(fact: events.SubtaskFailed, state: RunState) -> RunState:
     seconds = seconds_between(begun, state.now) if begun is not None else None
     if not fact.final:
         # Another attempt follows: for the plan it is still running.
-        state = _doing(_not_accepted(state, name), name, fact.reason)
+        state = _doing(_left(state, name), name, fact.reason)
         return state if whole_name(name) != name else _active(state, name, since=None, seconds=seconds)
     lost = state.lost | {name} if fact.provider_lost else state.lost - {name}
     state = _ended(replace(state, lost=lost), name, "failed", fact.reason, seconds)
@@ -352,7 +356,7 @@ def _subtasks_reopened(fact: events.SubtasksReopened, state: RunState) -> RunSta
 
 
 def _ended(state: RunState, name: str, to: State, doing: str, seconds: float | None) -> RunState:
-    whole, state = whole_name(name), _not_accepted(state, name)
+    whole, state = whole_name(name), _left(state, name)
     if whole != name:
         known = state.activity.get(whole, Activity())
         return _doing(_active(state, whole, ended=known.ended | {name}), name, doing)
@@ -378,10 +382,11 @@ def _doing(state: RunState, name: str, doing: str) -> RunState:
     return _active(state, whole, doing=doing[:400])
 
 
-def _not_accepted(state: RunState, name: str) -> RunState:
-    if name not in state.accepted:
-        return state
-    return replace(state, accepted={k: v for k, v in state.accepted.items() if k != name})
+def _left(state: RunState, name: str) -> RunState:
+    """Without what the attempt that has ended left open: an accepted result, and calls that waited."""
+    asking = tuple(call for call in state.asking if not (call.waits_for and call.subtask == name))
+    accepted = {k: v for k, v in state.accepted.items() if k != name}
+    return replace(state, accepted=accepted, asking=asking)
 
 
 def _caused(state: RunState, cause: Cause) -> RunState:

@@ -70,6 +70,8 @@ class PendingCall(NamedTuple):
     """Empty if it is about the run as a whole."""
     model: str
     since: datetime
+    waits_for: str = ""
+    """What it waits for before it is made; empty once it is made."""
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from typing import Any, TextIO
 from rich.console import Console as RichConsole
 from rich.console import Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from orchestrator_cli.errors import OrchError
 from orchestrator_cli.events import AnswerDelta, Event, RunFinished, RunResumed, RunStarted
 from orchestrator_cli.state import RunState
 from orchestrator_cli.views import text
+from orchestrator_cli.views.folding import folded
 from orchestrator_cli.views.inline_image import ImageProtocol, drawn
 from orchestrator_cli.views.live import REFRESHES_PER_S, Seen, Size, TypedLine, live_view
 from orchestrator_cli.views.narration import OUTCOMES, Line, file_lines, narrate
@@ -194,25 +194,20 @@ class Console:
         if self._held is not None:
             self._held += lines
         elif lines:
-            self._rich.print(Group(*map(self._renderable, lines)), soft_wrap=not self._terminal)
+            # A command or an address that is wider than the terminal is for the terminal to break.
+            self._rich.print(Group(*map(self._renderable, lines)), soft_wrap=True)
 
     def _renderable(self, line: Line) -> RenderableType:
         sign, words = self._text(line.sign, line.sign_style), self._text(line.text, line.style)
         if not self._terminal:
             return sign + words
         # Folded here and not by rich, whose widths are not those of every terminal.
-        column = min(sign.cell_len, self._rich.width // 2)
+        sign.truncate(min(sign.cell_len, self._rich.width // 2))
         rows = [row.expandtabs() for row in words.plain.split("\n")]
         indent = 0 if line.sign else None
-        pieces = (piece for row in rows for piece in text.folded(row, self._rich.width - column, indent))
-        words = Text("\n".join(pieces), line.style, no_wrap=True)
-        if not line.sign:
-            return words
-        grid = Table.grid(expand=False)
-        grid.add_column(no_wrap=True, width=column)
-        grid.add_column(no_wrap=True)
-        grid.add_row(sign, words)
-        return grid
+        pieces = (piece for row in rows for piece in folded(row, self._rich.width - sign.cell_len, indent))
+        below = "\n" + " " * sign.cell_len
+        return sign + Text(below.join(pieces), line.style)
 
     def _text(self, words: str, style: str = "") -> Text:
         words = text.clean(words)

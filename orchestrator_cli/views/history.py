@@ -18,8 +18,17 @@ from orchestrator_cli.values import Remembered, ShownMemory, Usage, seconds_betw
 from orchestrator_cli.views.envelope import states_of
 from orchestrator_cli.views.graph import plan_diff, plan_lines
 from orchestrator_cli.views.narration import MOST_FILES
-from orchestrator_cli.views.progress import rows_of
-from orchestrator_cli.views.text import clean, columns, counted, duration, file_name, one_line, spent
+from orchestrator_cli.views.text import (
+    calls,
+    clean,
+    columns,
+    counted,
+    duration,
+    file_name,
+    money,
+    one_line,
+    spent,
+)
 
 WIDE, ANSWER_LINES = 100, 40
 
@@ -54,9 +63,10 @@ class Summary:
         return cls("", "planned", prompt, "", None, 0.0, Usage())
 
     def as_json(self) -> dict[str, Any]:
-        """Keys: `run`, `state`, `prompt`, `workspace`, `began`, `seconds`, `calls`, `cost`, `pid`,
-        `forked_from`, `schedule`, `answer_within_s`. `cost` is null where a model had no known price, and
-        `answer_within_s` if no question waits until a deadline.
+        """Keys: `run`, `state`, `prompt`, `workspace`, `began`, `seconds`, `calls`, `failed_calls`,
+        `stopped_calls`, `cost`, `pid`, `forked_from`, `schedule`, `answer_within_s`. `calls` are those that
+        were answered; `cost` is null if a model had no known price, and `answer_within_s` if no question
+        waits until a deadline.
         """
         return {
             "run": self.run,
@@ -66,6 +76,8 @@ class Summary:
             "began": self.began.isoformat() if self.began else None,
             "seconds": self.seconds,
             "calls": self.usage.calls,
+            "failed_calls": self.usage.failed,
+            "stopped_calls": self.usage.stopped,
             "cost": None if self.usage.unpriced else self.usage.cost,
             "pid": self.pid,
             "forked_from": self.forked_from,
@@ -198,20 +210,20 @@ def _version_lines(versions: Sequence[Version]) -> list[str]:
 
 
 def _work_lines(state: RunState) -> list[str]:
-    labels = {row.id: row.label for row in rows_of(state)}
+    known = [subtask for version in state.versions for subtask in version.plan.subtasks]
+    labels = {subtask.id: one_line(subtask.role or subtask.kind, 24) for subtask in known}
     rows = [("who", "what", "attempts", "time", "cost")]
     for name, work in state.work.items():
-        who = labels.get(name, "a model")
+        who, what = (labels[name], name) if name in labels else (name, "")  # a role, for the run as a whole
         time = "" if work.seconds is None else duration(work.seconds)
-        cost = _cost(work.usage) if work.usage.calls or work.usage.failed else ""
+        cost = _cost(work.usage) if work.usage.tries else ""
         models = f" ({', '.join(one_line(model, 40) for model in work.models)})" if work.models else ""
-        rows.append((who, name, str(work.attempts or ""), time, cost + models))
+        rows.append((who, what, str(work.attempts or ""), time, cost + models))
     return ["", *columns(rows)] if len(rows) > 1 else []
 
 
 def _cost(usage: Usage) -> str:
-    cost = "unpriced" if usage.unpriced else f"${usage.cost:.4f}"
-    return f"{counted(usage.calls, 'call')}, {cost}"
+    return f"{calls(usage)}, {money(usage)}"
 
 
 # --- JSON

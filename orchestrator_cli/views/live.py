@@ -124,8 +124,10 @@ class _Drawing:
         cells += [self._text(row.label)] if wide else []
         cells.append(self._text("" if seconds is None else text.duration(seconds), "dim"))
         first = ""
-        if row.asking is not None:
-            first = f"thinks {text.duration(seconds_between(row.asking.since, now))} · "
+        if row.wait is not None:
+            since = row.wait.since
+            took = "" if since is None else f" {text.duration(seconds_between(since, now))}"
+            first = f"{text.one_line(row.wait.what, 60)}{took} · "
         elif row.state == "pending" and branch.others:
             first = f"after {', '.join(text.one_line(name, 40) for name in branch.others)} too · "
         return [*cells, self._text(first, "cyan") + self._text(row.doing, "" if row.since else "dim")]
@@ -153,8 +155,9 @@ class _Drawing:
         if state.since is not None:
             parts.append(text.duration(seconds_between(state.since, seen.now)))
         took = text.spent(state.usage).split(" · ")
-        if state.asking and not state.usage.calls:
-            took[0] = f"{text.counted(len(state.asking), 'call')} under way"
+        made = [call for call in state.asking if not call.waits_for]
+        if made and not state.usage.calls:
+            took[0] = f"{text.counted(len(made), 'call')} under way"
         if len(" · ".join((*parts, *took))) > self._size.width - 2:
             took = [*took[:1], *took[2:]]  # without tokens, so that the cost is not cut off
         parts += took

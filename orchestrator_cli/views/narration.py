@@ -204,7 +204,7 @@ def _line(fact: events.Fact) -> Line | None:  # noqa: C901 - a case for each kin
             tokens += f" ({fact.cached_tokens:,} cached)" if fact.cached_tokens else ""
             cost = "unpriced" if fact.cost is None else f"${fact.cost:.4f}"
             came_to = one_line(fact.fault, LONG) if fact.fault else f"{tokens} · {cost}"
-            call = "model call failed" if fact.fault else "model call"
+            call = "model call" + (" stopped" if fact.stopped else " failed" if fact.fault else "")
             return Line("  ", f"{call}: {who} · {duration(fact.seconds)} · {came_to}", "dim")
         case events.Noticed():
             return Line("note  ", one_line(fact.message, NOTICE), sign_style="yellow")

@@ -210,7 +210,7 @@ def _subtask(state: RunState, subtask: Subtask, seconds: float | None) -> Subtas
         SIGNS[is_in],
         work.attempts,
         seconds,
-        money(work.usage) if work.usage.calls or work.usage.failed else "",
+        money(work.usage) if work.usage.tries else "",
         work.models,
         result.summary if result else state.failures.get(name, ""),
         cut(value_text(result.value), VALUE_CHARS) if result and result.value is not None else "",

@@ -29,7 +29,7 @@ from orchestrator_cli.views.graph import SIGNS
 from orchestrator_cli.views.history import Summary
 from orchestrator_cli.views.layout import Grid, drawing_of
 from orchestrator_cli.views.report import SOURCE_CHARS, PageImages, report_of
-from orchestrator_cli.views.text import counted, cut, duration, label, money, shown, size, value_text
+from orchestrator_cli.views.text import calls, counted, cut, duration, label, money, shown, size, value_text
 from orchestrator_cli.views.timeline import BarKind, path_steps
 
 LOOKS = {
@@ -100,6 +100,7 @@ def _environment() -> jinja2.Environment:
         cut=cut,
         size=size,
         money=money,
+        calls=calls,
         text=value_text,
         ticks=_ticks,
     )

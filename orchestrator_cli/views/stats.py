@@ -170,7 +170,7 @@ def _tokens(usage: Usage) -> int:
 
 MOST_TOOLS = 20
 WEEK_HEAD = ("week of", "runs", "completed", "cost", "tokens", "time")
-MODEL_HEAD = ("model", "runs", "calls", "failed", "cost", "tokens", "time of calls")
+MODEL_HEAD = ("model", "runs", "calls", "failed", "stopped", "cost", "tokens", "time of calls")
 TOOL_HEAD = ("tool", "calls", "failed", "built", "from the library", "not built")
 
 
@@ -225,6 +225,7 @@ def _model_cells(name: str, one: ModelFigures) -> tuple[str, ...]:
         str(one.runs),
         str(usage.calls),
         str(usage.failed),
+        str(usage.stopped),
         money(usage),
         tokens,
         took,

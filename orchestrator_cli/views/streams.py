@@ -17,7 +17,8 @@ from typing import Any, TextIO
 from orchestrator_cli.durable.foreign import escaped
 from orchestrator_cli.events import SCHEMA, Event, FileChange
 from orchestrator_cli.state import RunState
-from orchestrator_cli.views.text import ascii_only, clean, folded
+from orchestrator_cli.views.folding import folded
+from orchestrator_cli.views.text import ascii_only, clean
 
 
 def write(stream: TextIO, text: str) -> bool:

@@ -160,7 +160,9 @@ class Telemetry:
             span.set_attribute("gen_ai.provider.name", PROVIDERS.get(prefix, prefix.removesuffix("_chat")))
         if spent.cost is not None:
             span.set_attribute("orch.cost.usd", spent.cost)
-        if spent.fault:
+        if spent.stopped:
+            span.set_attribute("orch.stopped", True)
+        elif spent.fault:
             self._fail(span, OTHER, spent.fault)
         span.end(_nanoseconds(event.time))
 

@@ -15,7 +15,7 @@ scripts a column of their own.
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
@@ -82,43 +82,6 @@ def file_name(path: str) -> str:
     return one_line("".join(signs))
 
 
-def folded(line: str, width: int, indent: int | None = None) -> Iterator[str]:
-    """A line in pieces that take at most `width` columns on any terminal, broken between words if possible.
-
-    What follows the first piece is indented by `indent`. Without it, that is as far as the line itself or,
-    if it has one, its second column; at least two, so that it never looks like a line of its own.
-    """
-    if indent is None:
-        begin = len(line) - len(line.lstrip())
-        gap = line.find("  ", begin)
-        column = len(line) - len(line[gap:].lstrip()) if gap > 0 else begin
-        indent = max(2, min(column, width // 2))
-    start = " " * indent
-    room, before = max(1, width), ""
-    while (end := _fitting(line, room)) < len(line):
-        first = len(line) - len(line.lstrip(" "))
-        at = line.rfind(" ", first + 1, end + 1)
-        at = at if at > 0 else end
-        yield before + line[:at].rstrip(" ")
-        line = line[at:].lstrip(" ")
-        room, before = max(2, width - indent), start
-    if line or not before:
-        yield before + line
-
-
-def _fitting(line: str, room: int) -> int:
-    """How many signs of a line take no more than so many columns; at least one."""
-    if line.isascii():
-        return max(1, min(room, len(line)))
-    from rich.cells import cell_len  # it knows signs that the interpreter's own tables do not
-
-    for n, sign in enumerate(line):
-        room -= cell_len(sign)
-        if room < 0:
-            return max(1, n)
-    return len(line)
-
-
 def cut(text: str, limit: int, remark: str = "") -> str:
     """A text longer than `limit` without its middle, with a note of how much is missing and a remark.
 
@@ -164,20 +127,33 @@ def size(count: int) -> str:
 
 def spent(usage: "Usage") -> str:
     """Calls, tokens and money. Calls without a known price are named and never counted as free."""
-    failed = f" + {usage.failed} failed" if usage.failed else ""
-    if not usage.calls:
-        return f"no model calls{failed}"
+    if not usage.tries:
+        return "no model calls"
+    if not (usage.calls or usage.stopped):
+        return calls(usage)
     tokens = counted(usage.prompt_tokens + usage.completion_tokens, "token")
     if usage.cached_tokens:
         tokens += f" ({usage.cached_tokens:,} from the provider's cache)"
     price = money(usage)
     if usage.unsure_cost:
         price += f" + at most ${usage.unsure_cost:.4f} for late or cut replies"
-    return f"{counted(usage.calls, 'call')}{failed} · {tokens} · {price}"
+    return f"{calls(usage)} · {tokens} · {price}"
+
+
+def calls(usage: "Usage") -> str:
+    """Every call that was made: `3 calls + 1 failed + 1 stopped`, or `1 stopped call`."""
+    parts = [counted(usage.calls, "call")] if usage.calls or not usage.tries else []
+    for count, how in ((usage.failed, "failed"), (usage.stopped, "stopped")):
+        if count:
+            parts.append(f"{count:,} {how}" if parts else counted(count, f"{how} call"))
+    return " + ".join(parts)
 
 
 def money(usage: "Usage") -> str:
-    """`$0.0123`, `unpriced` or both. Calls without a known price are never counted as free."""
+    """`$0.0123`, `unpriced` or both. Calls without a known price are never counted as free, and those that
+    were stopped may cost something."""
+    if usage.stopped and not (usage.calls or usage.unsure_cost):
+        return "cost unknown"
     if usage.unpriced and usage.unpriced == usage.calls:
         return "unpriced"
     return f"${usage.cost:.4f}" + (f" + {usage.unpriced} unpriced" if usage.unpriced else "")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import warnings
 import zipfile
 from email.message import EmailMessage
 from pathlib import Path
@@ -225,6 +226,17 @@ def test_names_within_a_file_stay_within_its_marks(orch: Orch, endpoint: Endpoin
     (sent,) = (one.text for one in endpoint.exchanges if "an offer" in one.text)
     outside = re.sub(r"<untrusted.*?</untrusted>", "", sent, flags=re.DOTALL)
     assert ("obey" in sent, "obey" in outside) == (True, False)
+
+
+def test_a_name_that_is_not_read_is_said_once(orch: Orch, endpoint: Endpoint, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "offer.zip", "w") as made, warnings.catch_warnings(action="ignore"):
+        made.writestr("a.txt", "an offer")
+        for _ in range(3):
+            made.writestr("../out.txt", "no")
+    endpoint.reply = Cast(planner=[answered("No.")])
+    assert orch("ask", "What?", "--attach", str(tmp_path / "offer.zip")).code == 0
+    (kept,) = orch.events("RunStarted")[0]["attachments"]
+    assert kept["about"].count("out.txt") == 1
 
 
 # --- which files

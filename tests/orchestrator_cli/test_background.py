@@ -128,6 +128,46 @@ def test_a_remark_reaches_it_and_ctrl_c_leaves_it_running(orch: Orch, open_scree
     assert end(orch)["outcome"] == "cancelled"  # while its agent still waits
 
 
+def say_too_late(orch: Orch, endpoint: Endpoint, screen: Screen) -> None:
+    """Type a remark to an attached run while its answer is written."""
+    screen.when(lambda: endpoint.arrived == 2)
+    screen.type("and another\r")
+    screen.expect("All is done.")
+
+
+@pytest.fixture
+def answering(orch: Orch, endpoint: Endpoint) -> str:
+    """A run in the background whose answer waits for a remark."""
+
+    def at_last(_: dict[str, Any]) -> Any:
+        wait_for(lambda: bool(orch.events("Remarked")))
+        return "All is done."
+
+    work = plan(tool_call("one", "list_files"), tool_call("two", "list_files"))
+    endpoint.reply = Cast(planner=[work], answer=[at_last])
+    return orch("ask", "--detach", "Go.").out.strip()
+
+
+def test_a_remark_that_comes_too_late_for_an_attached_run_is_the_next_prompt(
+    orch: Orch, endpoint: Endpoint, answering: str, open_screen: Open
+) -> None:
+    screen = open_screen()
+    screen.expect_prompt()
+    screen.type(f"/attach {answering}\r")
+    say_too_late(orch, endpoint, screen)
+    screen.expect("it is your next prompt")
+    screen.expect("orch> and another")
+
+
+def test_a_remark_that_comes_too_late_is_named_outside_of_the_loop(
+    orch: Orch, endpoint: Endpoint, answering: str, open_screen: Open
+) -> None:
+    screen = open_screen("attach", answering)
+    say_too_late(orch, endpoint, screen)
+    screen.expect("The run had ended when you said: and another")
+    assert screen.end() == 0
+
+
 @pytest.mark.thorough
 def test_a_killed_run_is_named_and_resumed_in_the_background_with_its_limits(
     orch: Orch, held: Callable[[], None]

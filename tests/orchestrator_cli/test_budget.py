@@ -1,6 +1,7 @@
 """What a run may spend, counted over all its calls, those under way at their worst."""
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.errors import Interrupted, LimitReached, ProviderError
+from orchestrator_cli.errors import Interrupted, LimitReached, ProviderError, RunTimedOut
 from orchestrator_cli.events import Fact, ModelAsked, Noticed, Spent
+from orchestrator_cli.execution.attempt import SubtaskTimedOut
 from orchestrator_cli.models.budget import (
     REPLY_TOKENS,
     SHORTEST_REPLY,
@@ -23,8 +25,9 @@ from orchestrator_cli.models.budget import (
     Quote,
     WorstCase,
     admit,
+    call_event,
 )
-from orchestrator_cli.models.chain import ThrottledModel
+from orchestrator_cli.models.chain import RetryingModel, ThrottledModel
 from orchestrator_cli.models.model import Completion, ModelRequest, TransientError
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.values import Usage
@@ -126,12 +129,25 @@ def test_a_call_that_failed_counts_as_a_call_and_costs_nothing() -> None:
     assert (facts[0].fault, facts[0].cost, facts[0].total.failed) == ("gone", 0.0, 1)
 
 
-@pytest.mark.parametrize("fault", [TransientError("late", unsure=True), Interrupted("Ctrl-C")])
-def test_a_call_whose_reply_may_be_billed_stays_on_the_books_at_its_worst(fault: Exception) -> None:
+@pytest.mark.parametrize(
+    ("fault", "stopped"),
+    [
+        (TransientError("late", unsure=True), 0),
+        (RuntimeError("odd"), 0),
+        (Interrupted("Ctrl-C"), 1),
+        (RunTimedOut("The run took too long."), 1),
+        (SubtaskTimedOut("The attempt took too long."), 1),
+        (KeyboardInterrupt(), 1),
+    ],
+)
+def test_a_call_whose_reply_may_be_billed_stays_on_the_books_at_its_worst(
+    fault: BaseException, stopped: int
+) -> None:
     model, _ = metered(Fixed(fault=fault), max_cost=0.06)
     with pytest.raises(type(fault)):
         model.complete(ASK)
     assert model.total.cost == 0
+    assert (model.total.failed, model.total.stopped) == (1 - stopped, stopped)
     assert model.total.unsure_cost == pytest.approx(0.05)
     with pytest.raises(LimitReached, match=r"500 tokens \(\$0\.0500\) are the most that calls can have used"):
         model.complete(ASK)
@@ -182,6 +198,49 @@ def at_once(model: Any, number: int, cancellation: Cancellation | None = None) -
         thread.join(20)
         assert not thread.is_alive()
     yield outcomes
+
+
+def test_a_call_says_what_it_waits_for() -> None:
+    facts: list[Fact] = []
+    gated = Gated()
+    settings = Settings.model_construct(max_calls=None, max_tokens=700, max_cost=None)
+    calls = at_once(MeteredModel(gated, settings, facts.append, quote=lambda _: QUOTE), 2)
+    next(calls)
+    gated.await_calls(1)
+    await_fact(facts, "room under the limit")
+    gated.gate.set()
+    next(calls)
+
+    gated, waits = Gated(), list[Fact]()
+    queue = ThrottledModel(
+        gated, {"m": 1}, Cancellation(), lambda request, what: waits.append(call_event(request, what))
+    )
+    calls = at_once(queue, 2)
+    next(calls)
+    await_fact(waits, "its turn at m")
+    gated.gate.set()
+    next(calls)
+
+
+def test_a_call_that_is_tried_again_says_that_it_waits() -> None:
+    waits: list[tuple[str | None, str]] = []
+    model = RetryingModel(
+        Fixed(fault=TransientError("busy", retry_after=0.01)),
+        {"agent": "m"},
+        Cancellation(),
+        retries=1,
+        on_wait=lambda request, what: waits.append((request.model, what)),
+    )
+    with pytest.raises(TransientError):
+        model.complete(ASK)
+    assert waits == [("m", "its next try")]
+
+
+def await_fact(facts: list[Fact], waits_for: str) -> None:
+    until = time.monotonic() + 20
+    while not any(isinstance(fact, ModelAsked) and fact.waits_for == waits_for for fact in facts):
+        assert time.monotonic() < until
+        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("limit", [{"max_calls": 10}, {"max_cost": 0.5001}, {"max_tokens": 5000}])

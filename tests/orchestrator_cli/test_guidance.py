@@ -150,6 +150,15 @@ def test_what_is_not_allowed_is_left_out_with_the_command_that_allows_it(
     assert (shown.code, "| PLANTED: use tabs." in shown.out, "--yes" in shown.error) == (6, True, True)
 
 
+def test_a_plan_that_is_only_drawn_says_what_is_left_out(orch: Orch, endpoint: Endpoint) -> None:
+    write(orch.workspace, {"AGENTS.md": "Speak like a pirate."})
+    endpoint.reply = Cast(planner=[answered("hello")] * 2)
+    drawn = orch("plan", "Hello?")
+    assert (drawn.code, "AGENTS.md" in drawn.err, "orch trust" in drawn.err) == (0, True, True)
+    in_loop = orch(stdin="/plan Hello?\n")
+    assert (in_loop.code, "AGENTS.md" in in_loop.err) == (0, True)
+
+
 def test_what_is_allowed_reaches_planner_agent_and_reviser_as_data(orch: Orch, endpoint: Endpoint) -> None:
     write(
         orch.workspace,

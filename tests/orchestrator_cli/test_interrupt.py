@@ -217,6 +217,19 @@ def test_ctrl_c_ends_a_run_at_once_and_leaves_everything_consistent(
     assert_consistent(run, engine, finished)
 
 
+def test_a_call_that_ctrl_c_stopped_is_counted_and_is_no_failure(start: Start) -> None:
+    run = start(Cast(planner=[LATE]))
+    run.when(planning)
+    run.child.sendintr()
+    run.ends()
+    listed = json.loads(run.orch("runs", "--json").out)[0]
+    assert (listed["calls"], listed["failed_calls"], listed["stopped_calls"]) == (0, 0, 1)
+    assert "1 stopped call, cost unknown" in run.orch("runs").out
+    usage = json.loads(run.orch("stats", "--json").out)["models"][0]["usage"]
+    assert (usage["calls"], usage["failed"], usage["stopped"]) == (0, 0, 1)
+    assert "failed" not in run.orch("show", "last").out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["while the planner waits", "while agents run code"])
 def test_sigterm_ends_a_run_as_ctrl_c_does(start: Start, engine: Engine, moment: str) -> None:

@@ -126,6 +126,32 @@ def test_every_command_of_a_module_is_listed() -> None:
         assert {name for name, one in cli.COMMANDS.items() if one.module == lazy.module} == commands
 
 
+@pytest.mark.parametrize("name", cli.GROUPS)
+def test_a_group_alone_is_no_usage_error(name: str) -> None:
+    app: Any = typer.main.get_command(cli.app)
+    app.load(name)
+    group = app.commands[name]
+    assert group.invoke_without_command
+    assert name == "notify" or "Without a command" in group.help or name == "log"
+
+
+@pytest.mark.parametrize("path", [(ORCH,), *(path for path in COMMANDS if hasattr(path[-1], "commands"))])
+def test_help_of_a_group_has_whole_sentences_at_80_columns(path: Path) -> None:
+    context: Any = path[-1].make_context("orch", [], resilient_parsing=True, terminal_width=80)
+    *_, listed = path[-1].get_help(context).partition("Commands:")
+    assert listed
+    assert "..." not in listed
+    assert max(map(len, listed.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_a_missing_argument_is_explained(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needed = [one for one in path[-1].params if isinstance(one, TyperArgument) and one.required]
+    if needed:
+        line = [str(one.name) for one in path[1:]]
+        assert str(needed[0].help) in refused(line, capsys)
+
+
 def test_the_table_has_every_level() -> None:
     found = {(case.name, case.level, case.flag) for case in SHARED}
     assert {
@@ -240,3 +266,9 @@ def test_a_limit_before_the_command_that_has_none_runs_nothing(orch: Orch) -> No
     done = orch("--max-cost", "1", "runs")
     assert (done.code, done.out) == (2, "")
     assert "'--max-cost' was given before 'runs', which has no such option." in done.err
+
+
+@pytest.mark.parametrize("name", ["config", "kb", "memory", "notify", "schedule", "scripts", "tools"])
+def test_a_group_alone_ends_well(orch: Orch, name: str) -> None:
+    done = orch(name)
+    assert (done.code, "Usage: " in done.err) == (0, False)

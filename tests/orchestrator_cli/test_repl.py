@@ -1,16 +1,23 @@
 """The interactive loop, in a pseudo-terminal and in a pipe."""
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pexpect
 import pytest
+from command import Orch
 
+from orchestrator_cli.cli.chat.budget import names_of
 from orchestrator_cli.cli.chat.prompt_line import fitting
 from orchestrator_cli.cli.chat.templates import from_template, templates
+from orchestrator_cli.models.sources import LiveModels
+from orchestrator_cli.settings import Settings
 
 SCRIPT = '''
 import json, sys, time
@@ -442,3 +449,33 @@ def test_a_template_takes_what_follows_it(tmp_path: Path, text: str, words: str,
 )
 def test_the_bottom_line_has_whole_parts(columns: int, shown: str) -> None:
     assert fitting("m · no model calls · /w · session s", columns) == shown
+
+
+def test_ctrl_c_ends_the_wait_for_a_model_that_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = threading.Event()
+
+    def names(*_: object) -> dict[str, str]:
+        """As an import that swallows every interrupt."""
+        while not free.is_set():
+            with contextlib.suppress(KeyboardInterrupt):
+                free.wait(0.1)
+        return {}
+
+    monkeypatch.setattr(LiveModels, "names", names)
+    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    stop = threading.Timer(5, free.set)
+    timer.start()
+    stop.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            names_of(Settings())
+        assert not free.is_set()
+    finally:
+        stop.cancel()
+        free.set()
+
+
+def test_a_model_that_is_tried_is_named_at_once(orch: Orch) -> None:
+    done = orch(stdin="/model nonsense/x\n/budget 0.5\n", ORCH_MODELS__ANSWER="")
+    assert done.err.index("trying nonsense/x") < done.err.index("nonsense/x cannot be asked")
+    assert "looking up prices" in done.err

@@ -215,6 +215,9 @@ def test_show_tells_the_graph_the_work_and_the_versions(orch: Orch, endpoint: En
     assert "✗ one · agent coder" in text
     assert "✓ three · agent coder" in text
     assert "because: one failed: " in text
+    rows = {tuple(line.split()[:2]) for line in text.splitlines()}
+    assert {("coder", "one"), ("coder", "three")} <= rows
+    assert [line.split()[0] for line in text.splitlines() if "(openai/planner)" in line] == ["planner"]
     shown = orch("show", "last", "--json").envelope
     assert shown["states"] == {"one": "failed", "three": "done"}
     assert [version["version"] for version in shown["versions"]] == [1, 2]

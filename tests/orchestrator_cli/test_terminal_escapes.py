@@ -17,7 +17,8 @@ from toolsmith_replies import CASES, CODE, SPEC
 from wcwidth import wcswidth, wcwidth
 
 from orchestrator_cli.durable.foreign import escaped
-from orchestrator_cli.views.text import clean, file_name, folded
+from orchestrator_cli.views.folding import folded
+from orchestrator_cli.views.text import clean, file_name
 from toolsmith.built import CaseResult, Origin, TrialReport
 from toolsmith.library import Library
 from toolsmith.proof.cases import Suite
@@ -221,7 +222,8 @@ def test_a_question_about_guidance_begins_no_line_with_it(orch: Orch, endpoint: 
     skill.write_text(f'---\nname: s1\ndescription: "{forged}"\n---\nHi\n')
     shown = orch.at_terminal("plan", "Go on.", typed="n\n").out.replace("[y/N]: ", "\n").splitlines()
     assert any("error: stop" in line for line in shown)
-    assert not [line for line in shown if sum(map(wcwidth, line)) > 80]
+    wide = [line for line in shown if sum(map(wcwidth, line)) > 80]
+    assert all(line.startswith(f"  orch trust -C {orch.workspace}") for line in wide)
     assert not [line for line in shown if line.startswith("error: stop")]
 
 

@@ -7,6 +7,7 @@ import pytest
 from command import Orch
 from endpoint import Endpoint
 from scripted_model import Cast, answered
+from unprivileged import bound_by_modes
 
 from orchestrator_cli.errors import UsageError
 from orchestrator_cli.recall.written_files import check_written, write_named
@@ -98,3 +99,28 @@ def test_a_new_file_is_new_and_whole(settings: Settings, tmp_path: Path) -> None
         write_named(tmp_path / "ws/none/a", "text", settings)
     assert [path.name for path in (tmp_path / "ws").iterdir()] == [name]
     assert (tmp_path / "ws" / name).read_text() == "text"
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_a_stream_is_no_file_and_the_remedy_fits(orch: Orch, endpoint: Endpoint, name: str) -> None:
+    shown = orch("plan", "Do it.", "-o", name)
+    assert (shown.code, "-o out" in shown.error, endpoint.arrived) == (2, True, 0)
+    assert orch.files() == []
+    if name != "-":
+        exported = orch("memory", "export", name)
+        assert (exported.code, "another file" in exported.error) == (2, True)
+
+
+def test_a_file_in_a_folder_that_takes_no_new_one_is_named_with_what_helps(
+    settings: Settings, tmp_path: Path
+) -> None:
+    place = tmp_path / "ws" / "page.html"
+    place.write_text("old")
+    place.parent.chmod(0o500)
+    try:
+        with bound_by_modes(), pytest.raises(UsageError) as raised:
+            write_named(place, "new", settings)
+    finally:
+        place.parent.chmod(0o700)
+    assert f"chmod u+w {place.parent}" in raised.value.remedy
+    assert place.read_text() == "old"

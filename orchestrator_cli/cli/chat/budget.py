@@ -25,10 +25,15 @@ def amount_of(dollars: str) -> float | None:
     )
 
 
+def names_of(settings: Settings) -> dict[str, str]:
+    """The model of each role. Ctrl-C ends the wait for LiteLLM's import. Raises `ConfigError`."""
+    return Cancellation().waiting_for(lambda: LiveModels().names(settings))
+
+
 def priced(settings: Settings) -> Settings:
     """These settings. Raises `ConfigError` if cost is limited and a model has no price."""
     try:
-        names = LiveModels().names(settings)
+        names = names_of(settings)
     except OrchError:
         return settings  # the next prompt says what is missing
     try:

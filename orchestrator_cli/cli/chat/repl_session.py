@@ -10,7 +10,7 @@ import typer
 
 from orchestrator_cli.admin.memory import MemoryAdmin
 from orchestrator_cli.admin.tools import ToolAdmin
-from orchestrator_cli.cli.chat.budget import amount_of, priced
+from orchestrator_cli.cli.chat.budget import amount_of, names_of, priced
 from orchestrator_cli.cli.chat.in_loop import LoopInput, in_loop
 from orchestrator_cli.cli.chat.repl import ABOUT_A_RUN, OF_THE_COMMAND_LINE, run_repl
 from orchestrator_cli.cli.chat.session import ChatSession
@@ -48,6 +48,7 @@ from orchestrator_cli.values import PromptOptions
 from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.filelog import EntryFilter, FileLog, entries_of, markdown_of, select_entries
 from orchestrator_cli.views.graph import plan_lines
+from orchestrator_cli.views.notes import Notes
 from orchestrator_cli.views.outside import outside_views
 from orchestrator_cli.views.text import file_name, one_line, spent
 from orchestrator_cli.views.tools import list_lines
@@ -151,6 +152,7 @@ class ReplSession:
         views: list[EventView] = [self._file_log(), self._console, self._latest]
         views += outside_views(self._settings, self._console.lines)
         said = self._up_to_date().conversation()
+        unfinished: Callable[[], str] = str
         try:
             with (
                 open_run(
@@ -166,6 +168,7 @@ class ReplSession:
                 exchange = exchange_of(run.state, result.answer, run.masks)
         except OrchError as exc:
             self._console.error(exc)
+            self._typed.keep((), unfinished(), self._say)  # a resumed run reads the remarks
             return exc.exit_code
         self._console.print_answer(result.answer)
         draw_images(self._console, self._settings)
@@ -245,17 +248,19 @@ class ReplSession:
     def command(self, arguments: list[str]) -> int:
         """Run a command of the command line in this workspace. Returns its exit code."""
         self._check_folder()
-        # One of several commands, without its own name, has no options.
-        folder = [] if arguments in (["schedule"], ["kb"]) else ["-C", str(self._settings.workspace)]
-        return self._command([*arguments, *folder])
+        return self._command([*arguments, "-C", str(self._settings.workspace)])
 
     def model(self, name: str) -> list[str]:
         """Lines about the models that are asked; with a name, ask that one from now on.
 
         Raises `ConfigError` if it cannot be asked; nothing is changed then.
         """
-        settings = priced(self._with(model=name)) if name else self._settings
-        names = LiveModels().names(settings)
+        settings = self._settings
+        if name:
+            settings = self._with(model=name)
+            self._say(f"trying {one_line(name, 100)} …")
+            priced(settings)
+        names = names_of(settings)
         if name:
             self._change(settings, "model", name)
             self._model = names["planner"]
@@ -269,6 +274,7 @@ class ReplSession:
         """
         if dollars:
             amount = amount_of(dollars)
+            self._say("looking up prices …")
             self._change(priced(self._with(max_cost=amount)), "max_cost", amount)
         limit = self._settings.max_cost
         most = "is not limited" if limit is None else f"is at most ${limit:.2f}"
@@ -300,7 +306,7 @@ class ReplSession:
         text, options = checked_prompt(prompt, self._settings.home), self._options(prompt, pasted)
         self._console.lines(["planning …"])
         said = self._up_to_date().conversation()
-        with open_run(self._settings, [], wants_engine=False) as run:
+        with open_run(self._settings, [Notes(self._console.lines)], wants_engine=False) as run:
             made = plan_prompt(text, run, said, options)
             recalled = run.state.recalled
             catalogue = run.planner_context(recalled.tools if recalled else ()).catalogue

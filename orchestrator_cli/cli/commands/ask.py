@@ -54,11 +54,12 @@ from orchestrator_cli.planning.data_answer import check_schema
 from orchestrator_cli.planning.structured_output import coerce_to_schema
 from orchestrator_cli.process_settings import Process
 from orchestrator_cli.recall.named_files import read_named
-from orchestrator_cli.recall.written_files import check_written
+from orchestrator_cli.recall.written_files import PRINTED, check_written
 from orchestrator_cli.runtime import checked_prompt, open_run
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.values import PromptOptions
 from orchestrator_cli.views.console import Console
+from orchestrator_cli.views.notes import Notes
 
 app = typer.Typer(rich_markup_mode=None)
 MAX_SCHEMA_BYTES = 1 << 20
@@ -155,11 +156,9 @@ def read_schema(path: Path, settings: Settings) -> dict[str, JsonValue]:
 @with_options
 def run_command(
     process: Annotated[str, typer.Argument(metavar="PROCESS", help="Its name in orch.toml.")],
-    given: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="What it is given.")
-    ] = None,
+    given: Annotated[list[str] | None, typer.Argument(metavar="NAME=VALUE", help="Its inputs.")] = None,
     *,
-    retries: Annotated[int, typer.Option(min=0, max=5, help="Try again so often if it fails.")] = 0,
+    retries: Annotated[int, typer.Option(min=0, max=5, help="Retry up to this many times if it fails.")] = 0,
     answers: AnswerOptions,
     workspace: Folder = None,
     output: Output,
@@ -231,10 +230,10 @@ def plan(
         )
         text = checked_prompt(_read(prompt), settings.home)
         if common.output is not None:
-            check_written(common.output, settings)
+            check_written(common.output, settings, instead=PRINTED)
         options = options_of(FileOptions(attach=attach), prompt, settings, console)
         console.lines(attached_lines(options.attach, settings))
-        with open_run(settings, [], wants_engine=False) as run:
+        with open_run(settings, [Notes(console.lines)], wants_engine=False) as run:
             made = plan_prompt(text, run, options=options)
         print_formatted(common, forms_of_plan(text, made), settings)
 

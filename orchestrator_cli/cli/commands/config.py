@@ -36,7 +36,7 @@ from orchestrator_cli.settings import Settings, check_user_values, user_file
 from orchestrator_cli.trust import shown, shown_path
 from orchestrator_cli.views.text import one_line
 
-app = typer.Typer(rich_markup_mode=None, help="List and change settings, with where each comes from.")
+app = typer.Typer(rich_markup_mode=None)
 
 MOST_WIDTH = 34
 """Of a column of names."""
@@ -56,7 +56,7 @@ Name = Annotated[
         metavar="NAME", help="The setting, such as model or models.agent.", autocompletion=_known_names
     ),
 ]
-All = Annotated[bool, typer.Option("--all", help="List also the settings that have their default.")]
+All = Annotated[bool, typer.Option("--all", help="Include settings that have their default value.")]
 
 
 @app.callback(invoke_without_command=True)

@@ -46,7 +46,7 @@ def init(
     *,
     common: CommonOptions,
 ) -> None:
-    """Find a model and a sandbox, try the model if you want, and write it into your own orch.toml."""
+    """Find a model and a sandbox, try the model if you want, and save it in your own orch.toml."""
     with reporting(Output(debug=common.debug)) as console:
         settings = settings_of(common.workspace)
         console.lines(["Looking for keys, local servers and a sandbox …"])

@@ -17,10 +17,7 @@ from orchestrator_cli.recall.knowledge import cite, display_path
 from orchestrator_cli.views.console import Console, document_progress
 from orchestrator_cli.views.text import clean, counted, one_line, size
 
-app = typer.Typer(
-    rich_markup_mode=None,
-    help="Add, list, search, refresh and remove documents that agents can look things up in.",
-)
+app = typer.Typer(rich_markup_mode=None)
 
 NOTHING = "Nothing yet. Add documents with: orch kb add PATH"
 
@@ -45,7 +42,7 @@ class SourceRow:
 @app.callback(invoke_without_command=True)
 @with_options
 def kb(context: typer.Context, *, common: CommonOptions) -> None:
-    """Without a command, list what was added."""
+    """Manage the documents that agents can search. Without a command, list what was added."""
     if context.invoked_subcommand is None:
         list_sources(**vars(common))
 

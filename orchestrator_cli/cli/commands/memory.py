@@ -23,9 +23,7 @@ from orchestrator_cli.views.console import Console
 from orchestrator_cli.views.streams import write
 from orchestrator_cli.views.text import counted, one_line, size
 
-app = typer.Typer(
-    rich_markup_mode=None, help="List, search, add, forget, export and import what is remembered."
-)
+app = typer.Typer(rich_markup_mode=None)
 
 All = Annotated[bool, typer.Option("--all", help="Include all workspaces.")]
 Kind = Annotated[
@@ -40,7 +38,7 @@ Limit = Annotated[int, typer.Option("-n", "--limit", min=1, help="Show at most t
 @app.callback(invoke_without_command=True)
 @with_options
 def memory(context: typer.Context, *, common: CommonOptions) -> None:
-    """Without a command, list what is remembered."""
+    """List, search, change and move what is remembered. Without a command, list it."""
     if context.invoked_subcommand is None:
         list_memory(**vars(common))
 

@@ -10,18 +10,20 @@ from orchestrator_cli.trust import shown_path
 from orchestrator_cli.views.notify_channels import send_each
 from orchestrator_cli.views.notify_spool import Notification, digest
 
-app = typer.Typer(rich_markup_mode=None, help="Try the ways in which you are notified.")
+app = typer.Typer(rich_markup_mode=None)
 
 
-@app.callback()
-def notify() -> None:
-    """Try the ways in which you are notified."""
+@app.callback(invoke_without_command=True)
+def notify(context: typer.Context) -> None:
+    """Test your notifications."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()
 @with_options
 def test(common: InspectOptions) -> None:
-    """Send a message by every way that `[notify]` of your own orch.toml sets."""
+    """Send a test message through each channel in `[notify]` of your own orch.toml."""
     with reporting(Output(quiet=True, debug=common.debug)):
         settings = settings_of(common.workspace)
         message = Notification(

@@ -125,7 +125,7 @@ def fork(
 @with_options
 def approve(
     run: RunName,
-    question: Annotated[str, typer.Argument(metavar="[ID]", help="The id of the question.")] = "",
+    question: Annotated[str, typer.Argument(metavar="ID", help="The id of the question.")] = "",
     *,
     yes: Annotated[
         bool, typer.Option("-y", "--yes", help="Say yes; without an ID, to every question of yes or no.")
@@ -140,7 +140,7 @@ def approve(
     workspace: Folder = None,
     output: Output,
 ) -> None:
-    """List what a run asks, or answer it. After the last answer, the run resumes."""
+    """List the questions of a run, or answer them. After the last answer, the run resumes."""
     with reporting(output) as console:
         given = ApprovalAnswer(yes, no, answer, edit_plan, because)
         past = find_run(settings_of(workspace), run)
@@ -259,7 +259,7 @@ def _questions(
     found: tuple[ApprovalAsked, ...], name: str, given: ApprovalAnswer, past: PastRun
 ) -> tuple[ApprovalAsked, ...]:
     """The questions that the answer is for. Raises `UsageError`."""
-    listed = f"List what it asks with: orch approve {past.run}"
+    listed = f"List its questions with: orch approve {past.run}"
     if name:
         named = tuple(asked for asked in found if asked.id == name)
         if not named:

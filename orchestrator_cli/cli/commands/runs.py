@@ -122,7 +122,7 @@ def undo(
     to: Annotated[str, typer.Option("--to", help="Go back only to the state just after this subtask.")] = "",
     common: InspectOptions,
 ) -> None:
-    """Restore the workspace to before a run. Refuses if a file has changed since."""
+    """Restore the workspace as it was before a run, unless a file has changed since."""
     with reporting(Output(quiet=common.as_json, debug=common.debug)) as console:
         settings = settings_of(common.workspace)
         past = named_with(_changed_run(settings, run, common, console), run, common.workspace)
@@ -188,14 +188,17 @@ def diff(run: ChangedRunName, common: InspectOptions) -> None:
 def prune(
     *,
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="LENGTH", help="Remove what began before that: 12h, 30d.")
+        str,
+        typer.Option(
+            "--older-than", metavar="LENGTH", help="Remove runs that began longer ago than this: 12h, 30d."
+        ),
     ],
     everywhere: Annotated[bool, typer.Option("--all", help="Remove runs of every workspace.")] = False,
     dry_run: Annotated[bool, typer.Option("-n", "--dry-run", help="Only say what would be removed.")] = False,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Remove them without a question.")] = False,
     common: InspectOptions,
 ) -> None:
-    """Remove runs that are over and old, with what undo would need. Files and fileLog.md stay as they are."""
+    """Remove old runs that have ended, with what undo needs. Your files and fileLog.md stay."""
     with reporting(Output(quiet=common.as_json, debug=common.debug)) as console:
         from orchestrator_cli.runs.prune import finish_removals, prunable, remove_runs
 
@@ -229,7 +232,7 @@ def prune(
 def feedback(
     run: RunName,
     vote: Annotated[Literal["good", "bad"], typer.Argument(help="How the run was.", show_default=False)],
-    why: Annotated[str, typer.Argument(metavar="[WHY]", help="Why, in a sentence that planners see.")] = "",
+    why: Annotated[str, typer.Argument(metavar="WHY", help="Why, in a sentence that planners see.")] = "",
     *,
     common: InspectOptions,
 ) -> None:

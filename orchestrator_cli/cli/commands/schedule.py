@@ -28,7 +28,8 @@ from orchestrator_cli.cli.reporting import (
     run_settings,
     settings_of,
 )
-from orchestrator_cli.durable.lengths import length_text, seconds_of
+from orchestrator_cli.cli.schedule_times import next_of, time_text, when_of
+from orchestrator_cli.durable.lengths import seconds_of
 from orchestrator_cli.engine.deployments import next_time
 from orchestrator_cli.engine.server import import_prefect
 from orchestrator_cli.errors import UsageError
@@ -44,11 +45,19 @@ from orchestrator_cli.values import seconds_between
 from orchestrator_cli.views.text import clean, duration, one_line
 from orchestrator_cli.workspace import check_folder
 
-app = typer.Typer(rich_markup_mode=None, help="Manage what runs by itself.", no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None)
 
-NOT_SERVED = "orch up does not run, so nothing starts by itself. Start it with: orch up"
+NOT_SERVED = "Nothing starts by itself while orch up is not running. Start it with: orch up"
 ACCEPT = "If you mean the folder that is there now: orch schedule accept "
 ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="The name of the schedule.")]
+
+
+@app.callback(invoke_without_command=True)
+@with_options
+def schedule(context: typer.Context, *, common: CommonOptions) -> None:
+    """Manage runs that start by themselves. Without a command, list the schedules."""
+    if context.invoked_subcommand is None:
+        list_command(**vars(common))
 
 
 @app.command()
@@ -67,74 +76,87 @@ def add(
         ),
     ] = "",
     given: Annotated[
-        list[str] | None, typer.Option("--input", metavar="NAME=VALUE", help="What the process is given.")
+        list[str] | None,
+        typer.Option("--input", metavar="NAME=VALUE", help="An input of the process; repeat for more."),
     ] = None,
-    cron: Annotated[str, typer.Option(help='When, as in crontab: "0 6 * * 1-5".', callback=filled)] = "",
-    every: Annotated[str, typer.Option(help="How often: 30s, 10m, 2h, 1d, 1w.", callback=filled)] = "",
-    at: Annotated[str, typer.Option(help='Once, at this time: "2027-01-31 18:00".', callback=filled)] = "",
+    cron: Annotated[
+        str, typer.Option(help='Run at these times, as in crontab: "0 6 * * 1-5".', callback=filled)
+    ] = "",
+    every: Annotated[str, typer.Option(help="Run this often: 30s, 10m, 2h, 1d, 1w.", callback=filled)] = "",
+    at: Annotated[
+        str, typer.Option(help='Run once, at this time: "2027-01-31 18:00".', callback=filled)
+    ] = "",
     rrule: Annotated[
-        str, typer.Option(help="When, as a recurrence rule of iCalendar.", callback=filled)
+        str, typer.Option(help="Run at the times of this recurrence rule of iCalendar.", callback=filled)
     ] = "",
     timezone: Annotated[
-        str, typer.Option(help="Of the times (default: this machine's).", callback=filled)
+        str, typer.Option(help="Read the times in this time zone (default: this machine's).", callback=filled)
     ] = "",
     on_file: Annotated[
         list[str] | None,
         typer.Option(
             metavar="GLOB",
-            help="When a file of the workspace changes that this pattern names.",
+            help="Run when a file of the workspace that matches this pattern changes.",
             callback=filled,
         ),
     ] = None,
     on_event: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="At each event of Prefect of this name, which may end in *.", callback=filled
+            metavar="NAME",
+            help="Run at each event of Prefect of this name, which may end in *.",
+            callback=filled,
         ),
     ] = "",
     resource: Annotated[
         str,
-        typer.Option(metavar="ID", help="With --on-event: only if the event is about this.", callback=filled),
+        typer.Option(
+            metavar="ID",
+            help="With --on-event, run only if the event is about this resource.",
+            callback=filled,
+        ),
     ] = "",
     webhook: Annotated[
         bool,
-        typer.Option("--webhook", help="When a request comes in with the token that this command shows."),
+        typer.Option("--webhook", help="Run at each request with the token that this command shows."),
     ] = False,
     after: Annotated[
-        str, typer.Option(metavar="NAME", help="When a run of this schedule has completed.", callback=filled)
+        str,
+        typer.Option(metavar="NAME", help="Run after each completed run of this schedule.", callback=filled),
     ] = "",
     condition: Annotated[
         str,
         typer.Option(
             "--if",
             metavar="EXPRESSION",
-            help="With --after: only if this is true of that run's `outcome`, `answer` and `value`.",
+            help="With --after, run only if this is true of that run's `outcome`, `answer` and `value`.",
             callback=filled,
         ),
     ] = "",
     missed: Annotated[
         Literal["skip", "once", "all"],
-        typer.Option(help="What to do about times at which orch up did not run."),
+        typer.Option(help="What to do about times that orch up has missed."),
     ] = "once",
     overlap: Annotated[
         Literal["skip", "queue", "cancel"],
-        typer.Option(help="What to do at a time at which the run before is at work."),
+        typer.Option(help="What to do while the previous run is still at work."),
     ] = "queue",
-    retries: Annotated[int, typer.Option(min=0, max=5, help="Try a process again so often.")] = 0,
+    retries: Annotated[
+        int, typer.Option(min=0, max=5, help="Retry a process that fails up to this many times.")
+    ] = 0,
     max_cost_day: Annotated[
-        float | None, typer.Option(help="Start no more runs after so many US dollars a day.")
+        float | None,
+        typer.Option(help="Start no more runs on a day once they have cost this many US dollars."),
     ] = None,
     notify: Annotated[
         str,
         typer.Option(
             metavar="EVENTS",
-            help="What of its runs to notify you of: done,failed,waiting,budget (default: orch.toml).",
+            help="Notify you of these events: done,failed,waiting,budget (default: as in orch.toml).",
             callback=filled,
         ),
     ] = "",
-    no_notify: Annotated[
-        bool, typer.Option("--no-notify", help="Notify you of nothing of its runs.")
-    ] = False,
+    no_notify: Annotated[bool, typer.Option("--no-notify", help="Never notify you of its runs.")] = False,
     model: ModelName = None,
     limits: LimitOptions,
     permissions: PermissionOptions,
@@ -194,7 +216,7 @@ def add(
         token = store.make_token(name, wanted=webhook)
         store.put(schedule)
         console.lines([f"{name} runs {when_of(schedule)}, as long as orch up does.{replaced}"])
-        console.lines([f"Next: {_time_text(due)}"] if due else [])
+        console.lines([f"Next: {time_text(due)}"] if due else [])
         console.lines(_remarks(store, schedule, token, settings))
 
 
@@ -228,7 +250,7 @@ def show(
     ] = False,
     common: InspectOptions,
 ) -> None:
-    """Show a schedule with all that it says."""
+    """Show everything about a schedule."""
     with reporting(Output(quiet=True, debug=common.debug)):
         store = ScheduleStore(settings_of(common.workspace).home)
         found = store.get(name)
@@ -249,7 +271,7 @@ def show(
             print_json(found.model_dump(mode="json") | url | next_one | _latest(store, name, last))
             return
         rows = found.model_dump(mode="json", exclude_defaults=True) | url
-        rows |= {"next": _time_text(due) if due else "never"} if found.timing and not found.paused else {}
+        rows |= {"next": time_text(due) if due else "never"} if found.timing and not found.paused else {}
         print_lines([f"{key:<13} {clean(str(value))}" for key, value in rows.items()])
         print_lines([clean(line) for line in _latest_lines(store, name, last, whole=True)])
 
@@ -257,7 +279,7 @@ def show(
 @app.command()
 @with_options
 def run(name: ScheduleName, common: CommonOptions) -> None:
-    """Have a schedule run now, besides its times."""
+    """Run a schedule now, in addition to its times."""
     with reporting(Output(debug=common.debug)) as console:
         store = ScheduleStore(settings_of(common.workspace).home)
         if why := store.get(name).replaced:
@@ -275,7 +297,7 @@ def pause(
     off: Annotated[bool, typer.Option("--off", help="Let it run again.")] = False,
     common: CommonOptions,
 ) -> None:
-    """Start no more runs of a schedule, until `--off`."""
+    """Start no more runs of a schedule. --off lets it run again."""
     with reporting(Output(debug=common.debug)) as console:
         store = ScheduleStore(settings_of(common.workspace).home)
         store.put(store.get(name).model_copy(update={"paused": not off}))
@@ -285,7 +307,7 @@ def pause(
 @app.command()
 @with_options
 def accept(name: ScheduleName, common: CommonOptions) -> None:
-    """Let a schedule run in the folder that is at its workspace's path now, if another one has its place."""
+    """Let a schedule run in the folder that has taken the place of its workspace."""
     with reporting(Output(debug=common.debug)) as console:
         store = ScheduleStore(settings_of(common.workspace).home)
         found = store.get(name)
@@ -298,7 +320,7 @@ def accept(name: ScheduleName, common: CommonOptions) -> None:
 @app.command()
 @with_options
 def remove(name: ScheduleName, common: CommonOptions) -> None:
-    """Remove a schedule. A run of it that is at work goes on."""
+    """Remove a schedule. A run of it that is at work continues."""
     with reporting(Output(debug=common.debug)) as console:
         ScheduleStore(settings_of(common.workspace).home).remove(name)
         console.lines([f"{name} is removed."])
@@ -309,7 +331,7 @@ def _lines(store: ScheduleStore, one: Schedule, last: FoundRun | None) -> list[s
     what = one.prompt or f"process {one.process}"
     lines = [f"{one.name:<20} {when_of(one)}{state}", f"    {one_line(what, 100)}"]
     lines += [f"    warning: {one.replaced}"] if one.replaced else []
-    lines += [f"    next: {_time_text(due)}"] if (due := next_of(one)) else []
+    lines += [f"    next: {time_text(due)}"] if (due := next_of(one)) else []
     return lines + [f"    {one_line(line, 200)}" for line in _latest_lines(store, one.name, last)]
 
 
@@ -351,35 +373,6 @@ def _remarks(store: ScheduleStore, one: Schedule, token: str | None, settings: S
     return lines if store.is_served else [*lines, NOT_SERVED]
 
 
-def when_of(one: Schedule) -> str:
-    """When a schedule runs, in words."""
-    parts = []
-    if one.cron:
-        parts.append(f"at {one.cron} ({one.timezone})")
-    elif one.every_s:
-        parts.append(f"every {length_text(one.every_s)}")
-    elif one.at:
-        parts.append(f"at {one.at:%Y-%m-%d %H:%M:%S} ({one.timezone})")
-    elif one.rrule:
-        parts.append(f"by {one_line(one.rrule, 60)} ({one.timezone})")
-    if one.files:
-        parts.append(f"when {one_line(', '.join(one.files), 60)} changes")
-    if one.event:
-        parts.append(f"at each event {one.event}" + (f" about {one.resource}" if one.resource else ""))
-    if one.webhook:
-        parts.append("when a request comes in")
-    if one.after:
-        parts.append(f"after {one.after}" + (f" if {one_line(one.condition, 60)}" if one.condition else ""))
-    return ", and ".join(parts) or f"when you say so (orch schedule run {one.name})"
-
-
-def due_line(one: Schedule) -> str:
-    """When a schedule runs, and the next of its times."""
-    due = next_of(one)
-    state = ", but is paused" if one.paused else f"; next: {_time_text(due)}" if due else ""
-    return f"{one.name} runs {when_of(one)}{state}"
-
-
 def _notified(text: str, *, never: bool) -> tuple[str, ...] | None:
     """The events that `--notify` names; None if the settings hold. Raises `UsageError`."""
     if text and never:
@@ -412,21 +405,6 @@ def _first_time(one: Schedule) -> datetime | None:
     if found is None:
         raise UsageError(f"It would never run: there is no time to come {when_of(one)}.", "Name other times.")
     return found
-
-
-def next_of(one: Schedule) -> datetime | None:
-    """The next time of a schedule that there is; None if there is none, or while it is paused."""
-    if one.paused or one.timing is None:
-        return None
-    import_prefect()
-    try:
-        return next_time(one.timing)
-    except ValueError:
-        return None
-
-
-def _time_text(time: datetime) -> str:
-    return f"{time:%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _seconds(text: str) -> float:

@@ -30,7 +30,7 @@ from orchestrator_cli.settings import user_file
 from orchestrator_cli.trust import shown_path
 from orchestrator_cli.views.text import counted
 
-app = typer.Typer(rich_markup_mode=None, help="Register the scripts of a folder as processes.")
+app = typer.Typer(rich_markup_mode=None)
 
 NAME_WIDTH = 24
 

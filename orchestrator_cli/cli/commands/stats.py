@@ -18,14 +18,16 @@ app = typer.Typer(rich_markup_mode=None)
 @with_options
 def stats(
     *,
-    everywhere: Annotated[bool, typer.Option("--all", help="Take the runs of every workspace.")] = False,
+    everywhere: Annotated[bool, typer.Option("--all", help="Include the runs of every workspace.")] = False,
     weeks: Annotated[
         int,
-        typer.Option("--weeks", min=1, max=520, help="Take the last N weeks, with this one.", metavar="N"),
+        typer.Option(
+            "--weeks", min=1, max=520, help="Cover the last N weeks, including this one.", metavar="N"
+        ),
     ] = 8,
     common: InspectOptions,
 ) -> None:
-    """Sum up the runs of this workspace: success, cost, tokens, time, tools and the slowest path."""
+    """Summarize the runs of this workspace: success, cost, tokens, time, tools and the slowest path."""
     with reporting(Output(quiet=True, debug=common.debug)):
         settings = settings_of(common.workspace)
         unread: list[str] = []

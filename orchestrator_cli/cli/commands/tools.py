@@ -38,7 +38,7 @@ from orchestrator_cli.errors import ApprovalNeeded, ConfigError, OrchError, RunF
 from orchestrator_cli.views.tools import list_lines, page_lines, review_lines, trial_json, trial_lines
 from toolsmith.spec import requested_grants
 
-app = typer.Typer(rich_markup_mode=None, help="List, build, test, repair, export and import built tools.")
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
@@ -138,9 +138,7 @@ def try_again(name: NameAt, yes: SkipConfirmation = False, *, common: InspectOpt
 @with_options
 def run_tool(
     name: Name,
-    given: Annotated[
-        list[str] | None, typer.Argument(metavar="[ARG=VALUE]...", help="Its arguments.")
-    ] = None,
+    given: Annotated[list[str] | None, typer.Argument(metavar="ARG=VALUE", help="Its arguments.")] = None,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Say yes to every question of the run.")] = False,
     *,
     common: CommonOptions,
@@ -172,8 +170,8 @@ def run_tool(
 @with_options
 def diff(
     name: Name,
-    old: Annotated[int | None, typer.Argument(metavar="[A", help="The older version.")] = None,
-    new: Annotated[int | None, typer.Argument(metavar="B]", help="The newer version.")] = None,
+    old: Annotated[int | None, typer.Argument(metavar="A", help="The older version.")] = None,
+    new: Annotated[int | None, typer.Argument(metavar="B", help="The newer version.")] = None,
     *,
     common: InspectOptions,
 ) -> None:
@@ -193,7 +191,7 @@ def diff(
 def rollback(
     name: Name,
     version: Annotated[
-        int | None, typer.Argument(metavar="[V]", help="The version (default: the previous one).")
+        int | None, typer.Argument(metavar="V", help="The version (default: the previous one).")
     ] = None,
     because: Annotated[
         str, typer.Option("--because", metavar="TEXT", help="The reason, for the history.")

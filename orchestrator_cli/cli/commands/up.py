@@ -11,9 +11,9 @@ import platformdirs
 import typer
 
 from orchestrator_cli.cancellation import Cancellation
-from orchestrator_cli.cli.commands.schedule import due_line
 from orchestrator_cli.cli.options import CommonOptions, Output, with_options
 from orchestrator_cli.cli.reporting import print_lines, reporting, settings_of
+from orchestrator_cli.cli.schedule_times import due_line
 from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.engine.connection import PrefectConnection
 from orchestrator_cli.engine.server import import_prefect
@@ -40,7 +40,7 @@ def up(
     ] = False,
     common: CommonOptions,
 ) -> None:
-    """Start what is scheduled, and resume runs in the background that a restart has ended.
+    """Start scheduled runs, and resume background runs that a restart has ended.
 
     It runs until Ctrl-C. Runs that it has started go on.
     """

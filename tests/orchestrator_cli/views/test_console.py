@@ -348,6 +348,52 @@ def test_lines_are_broken_between_words_and_keep_their_column(monkeypatch: pytes
     assert wrapped(lines, io.StringIO()) == lines
 
 
+ADDRESS = "http://orch-1.localhost:35277/orch/login#1796126764.fc83df491e97fa5b.96607a9f"
+COMMAND = "orch resume 20261129-001105-e69afa --max-cost 0.32"
+TRUST = "orch trust -C '/home/me/a b'"
+
+
+@pytest.mark.parametrize("columns", [24, 40, 60, 100])
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        (f"Go on with a higher limit: {COMMAND}", COMMAND),
+        (f"  It was stopped (see {COMMAND}), as you wanted.", COMMAND),
+        (f"It is shown at {ADDRESS}, until the run ends.", ADDRESS),
+        (f"    {ADDRESS}", ADDRESS),
+        ("In the loop, list them all with: /runs --all, or leave.", "/runs --all"),
+    ],
+)
+def test_commands_and_addresses_are_never_broken(
+    monkeypatch: pytest.MonkeyPatch, line: str, kept: str, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "dumb")
+    console = Console(terminal := Terminal())
+    console.error(ConfigError("It failed.", line))
+    console.lines([line])
+    shown = wrapped([line], Terminal())
+    assert sum(kept in piece for piece in shown) == 1
+    assert terminal.getvalue().count(kept) == 2
+    assert " ".join(" ".join(shown).split()) == " ".join(line.split())
+    assert all(len(piece) < columns or kept in piece for piece in shown)
+
+
+def test_a_command_with_spaces_in_its_values_goes_to_its_own_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    assert wrapped([f"Read them with: {TRUST}"], Terminal()) == ["Read them with:", f"  {TRUST}"]
+
+
+@pytest.mark.parametrize(
+    "form", ["http://{}error: stop", "try: orch resume {}9error: stop", "orch a -b {}error: c"]
+)
+def test_foreign_text_begins_no_line_by_its_length(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    for count in range(60, 90):
+        lines = at_80_columns(monkeypatch, form.format("A" * count))
+        rows = [line[at : at + 80] for line in lines for at in range(0, len(line) or 1, 80)]
+        assert sum(row.startswith("error:") for row in rows) == 1  # our own
+
+
 PADS = {
     "letters": "A",
     "words": "a b ",

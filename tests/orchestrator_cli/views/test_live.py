@@ -15,7 +15,7 @@ from orchestrator_cli.plan import Plan, Result, Subtask
 from orchestrator_cli.state import RunState, fold
 from orchestrator_cli.values import Usage
 from orchestrator_cli.views.live import Seen, Size, TypedLine, live_view
-from orchestrator_cli.views.progress import wait_of
+from orchestrator_cli.views.progress import rows_of, wait_of
 from orchestrator_cli.views.tree import DEEPEST, tree_lines, tree_of
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
@@ -149,6 +149,52 @@ def test_a_row_says_how_long_a_model_thinks_and_what_came_out() -> None:
     assert "north 3, south 5" in next(line for line in lines if "scan" in line)
     assert "thinks 7.0 s · t" in next(line for line in lines if "● a" in line)
     assert "after a too" in next(line for line in lines if "sum" in line)
+
+
+QUESTION = events.ApprovalAsked(id="q", what="writes", subject="a", question="May it?")
+PERMISSION = QUESTION.model_copy(update={"what": "network", "subject": "t"})
+QUEUED = events.ModelAsked(role="agent", subtask="a", model="m", waits_for="its turn at m")
+NEEDED = events.ToolNeeded(tool="t", purpose="p", asked_by="plan")
+TOOLED = plan_of(node("a"), node("b").model_copy(update={"tools": ("t",)}))
+STEP = events.AgentStepped(subtask="a", attempt=1, step=1, thought="I look at the list")
+BEGUN = (STARTED, events.PlanProposed(plan=TOOLED), begun("a"), STEP)
+
+
+@pytest.mark.parametrize(
+    ("facts", "name", "wait"),
+    [
+        ((*BEGUN, QUESTION), "a", "waits for you"),
+        (
+            (*BEGUN, events.ApprovalAsked(id="q", what="network", subject="t", question="?")),
+            "b",
+            "waits for you",
+        ),
+        ((*BEGUN, asked("agent", "a")), "a", "thinks"),
+        ((*BEGUN, QUEUED), "a", "waits for its turn at m"),
+        ((*BEGUN, QUEUED, asked("agent", "a")), "a", "thinks"),
+        ((*BEGUN, asked("agent", "a"), QUEUED, spent("agent", "a")), "a", "waits for its turn at m"),
+        (BEGUN, "b", "waits for its turn"),
+        ((*BEGUN, NEEDED), "b", "waits for the tool t"),
+        ((*BEGUN, asked("reviser")), "b", "waits for the reviser"),
+    ],
+)
+def test_a_row_says_what_its_subtask_waits_for(facts: tuple[AnyFact, ...], name: str, wait: str) -> None:
+    state = after(*facts)
+    assert {row.id: row.wait and row.wait.what for row in rows_of(state)}[name] == wait
+    line = next(line for line in drawn(Seen(state, NOW), Size(120, 24)) if f" {name} " in line)
+    assert wait in line
+
+
+def test_a_row_at_work_waits_for_nothing() -> None:
+    failed = events.SubtaskFailed(subtask="a", attempt=1, reason="r", final=False)
+    for facts in (BEGUN, (*BEGUN, QUEUED, failed), (*BEGUN, done("a"))):
+        assert rows_of(after(*facts))[0].wait is None
+
+
+def test_a_call_of_the_run_that_waits_is_named() -> None:
+    queued = events.ModelAsked(role="planner", subtask=None, model="m", waits_for="its next try")
+    assert "its next try" in wait_of(after(STARTED, queued)).what
+    assert "under way" not in drawn(Seen(after(STARTED, queued), NOW), Size(80, 24))[-1]
 
 
 @pytest.mark.parametrize("size", [Size(80, 24), Size(160, 50), Size(30, 8), Size(12, 5)], ids=str)
