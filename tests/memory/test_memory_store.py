@@ -1,7 +1,8 @@
 """The contract of `MemoryStore`, asked of every engine.
 
-A real server is asked only when ORCH_TEST_QDRANT_URL names one; each test keeps to a user of its own, so
-that it may be a server with other data.
+"client over HTTP" is the client as a server sees it, see `qdrant_face`. A real server is asked only when
+ORCH_TEST_QDRANT_URL names one; each test keeps to a user of its own, so that it may be a server with other
+data.
 """
 
 import os
@@ -14,6 +15,7 @@ from uuid import uuid4
 
 import pytest
 from fake_embeddings import meaning, meanings
+from qdrant_face import QdrantFace
 
 from memory import (
     Dense,
@@ -33,12 +35,11 @@ from memory import (
 from memory.dense import FillResult, count_missing, fill_vectors
 from memory.edge import EdgeStore
 from memory.records import to_payload
+from memory.server import ServerStore
 
 
 def _server_in_memory() -> MemoryStore:
     from qdrant_client import QdrantClient
-
-    from memory.server import ServerStore
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Payload indexes have no effect in the local Qdrant")
@@ -49,22 +50,28 @@ def _real_server() -> MemoryStore:
     url = os.environ.get("ORCH_TEST_QDRANT_URL")
     if not url:
         pytest.skip("no Qdrant server: ORCH_TEST_QDRANT_URL is not set")
-    from memory.server import ServerStore
-
     return ServerStore(url, os.environ.get("ORCH_TEST_QDRANT_API_KEY"))
 
 
-@pytest.fixture(params=["edge", "client in memory", "server"])
+@pytest.fixture(params=["edge", "client in memory", "client over HTTP", "server"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryStore]:
     match request.param:
         case "edge":
             made: MemoryStore = EdgeStore(tmp_path / "memory")
         case "client in memory":
             made = _server_in_memory()
+        case "client over HTTP":
+            made = ServerStore(request.getfixturevalue("face").url)
         case _:
             made = _real_server()
     yield made
     made.close()
+
+
+@pytest.fixture
+def face() -> Iterator[QdrantFace]:
+    with QdrantFace() as serving:
+        yield serving
 
 
 @pytest.fixture

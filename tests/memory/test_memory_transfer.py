@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from qdrant_face import QdrantFace
 
 from memory import MemoryStore, MemoryUnavailable, Query, Record, Scope, Source
 from memory.edge import EdgeStore
@@ -19,12 +20,20 @@ from memory.transfer import MigrationResult, from_jsonl, migrate
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@pytest.fixture(params=["client in memory", "server"])
+@pytest.fixture
+def face() -> Iterator[QdrantFace]:
+    with QdrantFace() as serving:
+        yield serving
+
+
+@pytest.fixture(params=["client in memory", "client over HTTP", "server"])
 def server(request: pytest.FixtureRequest) -> Iterator[MemoryStore]:
     from qdrant_client import QdrantClient
 
     url = os.environ.get("ORCH_TEST_QDRANT_URL")
-    if request.param == "server":
+    if request.param == "client over HTTP":
+        made = ServerStore(request.getfixturevalue("face").url)
+    elif request.param == "server":
         if not url:
             pytest.skip("no Qdrant server: ORCH_TEST_QDRANT_URL is not set")
         made = ServerStore(url, os.environ.get("ORCH_TEST_QDRANT_API_KEY"))
