@@ -31,7 +31,7 @@ from typing import Any
 
 from memory import RUN, TURN, MemoryStore, Record, Scope, recall, record_id, run_record, tool_record
 from memory.edge import EdgeStore
-from memory.edge_folder import exclusive
+from memory.outbox import exclusive
 from memory.retrieval import retrieve
 from memory.sessions import turn_record
 

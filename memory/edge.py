@@ -36,8 +36,9 @@ from uuid import UUID
 import qdrant_edge as qe
 
 from memory.compaction import sliced
-from memory.edge_folder import INDEX, EdgeFolder, Outbox
+from memory.edge_folder import INDEX, EdgeFolder
 from memory.embedder import DenseVector, Embedder, SparseVector, default_embedder
+from memory.outbox import Outbox
 from memory.records import (
     At,
     Hit,

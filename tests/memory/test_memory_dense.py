@@ -38,10 +38,10 @@ from memory.dense import (
     vector_name,
 )
 from memory.edge import EdgeStore
-from memory.edge_folder import exclusive
 from memory.embedder import Floors
 from memory.knowledge import KnowledgeBase, NewDocument
 from memory.knowledge.chunks import Document, DocumentPart
+from memory.outbox import exclusive
 from memory.profile import recall_facts
 from memory.retrieval import retrieve
 from memory.sessions import turn_record
