@@ -104,13 +104,15 @@ class Outbox:
         return sorted(self.folder.glob("*.json"))
 
     def read(self, batch: Path) -> list[Record]:
-        """The records of a batch. A damaged one is renamed, with a warning, and read as far as it can be."""
+        """The records of a batch. A damaged one is put aside, with a warning, and what of it can be read
+        takes its place."""
         content = batch.read_bytes()
         try:
             return _BATCH.validate_json(content)
         except ValidationError:
-            aside = self.set_aside(batch)
             found = _records_in(content.decode("utf-8", "replace"))
+            aside = self.set_aside(batch)
+            write_atomic(batch, _BATCH.dump_json(found), mode=0o600)
             self._warn(
                 f"A batch of memory writes was damaged. {len(found):,} of its records could be read and "
                 f"were kept. It is unchanged in {aside}. {self._remedy}"

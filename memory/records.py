@@ -7,7 +7,8 @@ A record may also have a position (`session`, `seq`), a time in which it holds (
 `source`, and a history of use. All of these are optional, so records of earlier versions remain readable.
 
     MemoryFault
-    ├── MemoryUnavailable   the store cannot be used: the disk is full, no permission, no server
+    ├── MemoryUnavailable   the store cannot be used: the disk is full, no permission
+    │   └── MemoryAway      its server cannot be used now: it is away, refuses the key, or is too old
     ├── MemoryBusy          other processes held the store for longer than the caller was ready to wait
     └── EmbeddingFailed     the embedding model returned no usable vectors
 
@@ -32,6 +33,10 @@ class MemoryFault(Exception):
 
 class MemoryUnavailable(MemoryFault):
     """The store cannot be opened, read or written until the user fixes what the message names."""
+
+
+class MemoryAway(MemoryUnavailable):
+    """The server cannot be used until someone fixes what the message names; writes may wait for it."""
 
 
 class RecordDamaged(MemoryUnavailable):
@@ -154,6 +159,11 @@ class Record(BaseModel):
     @property
     def position(self) -> Position | None:
         return None if self.session is None or self.seq is None else Position(self.session, self.seq)
+
+    @property
+    def changed(self) -> tuple[datetime, datetime]:
+        """When it last changed, to compare two versions of a record."""
+        return (self.last_used or self.created, self.created)
 
     @property
     def is_own(self) -> bool:

@@ -22,7 +22,6 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -147,7 +146,7 @@ def migrate(
 def _copy_batch(batch: list[Record], target: MemoryStore) -> MigrationResult:
     there = _stored(batch, target)
     same = [record for record in batch if there.get(record.id) == record]
-    newer = [r for r in batch if r.id in there and _last_change(there[r.id]) > _last_change(r)]
+    newer = [r for r in batch if r.id in there and there[r.id].changed > r.changed]
     done = {record.id for record in (*newer, *same)}
     rest = [record for record in batch if record.id not in done]
     target.add(rest)
@@ -159,10 +158,6 @@ def _copy_batch(batch: list[Record], target: MemoryStore) -> MigrationResult:
             f"{lost[0].kind} with the key {lost[0].key!r}. The source is unchanged; try again."
         )
     return MigrationResult(copied=len(rest), there=len(same), newer=len(newer))
-
-
-def _last_change(record: Record) -> tuple[datetime, datetime]:
-    return (record.last_used or record.created, record.created)
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from memory.address import check_address
 from memory.small_model import SMALL_MODEL, has_small_model
 
 RoleName = Literal["planner", "agent", "toolsmith", "reviser", "judge", "answer"]
@@ -65,9 +66,11 @@ class ModelParameters(BaseModel):
 class MemorySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str | None = None
-    """A Qdrant server; without one, Qdrant Edge keeps the memory in the data folder."""
+    url: Annotated[str, AfterValidator(check_address)] | None = None
+    """A Qdrant server, such as `http://localhost:6333`; without one, Qdrant Edge keeps the memory in the data
+    folder."""
     api_key: str | None = None
+    """The key of that server."""
     dense: ModelId | None = None
     """An embedding model by LiteLLM's name, such as `ollama/nomic-embed-text`. It is sent what is
     remembered and searched for. `off` has memory searched by words alone. By default the small model of

@@ -38,6 +38,7 @@ from orchestrator_cli.models.chain import ModelChain
 from orchestrator_cli.models.search import WebSearch
 from orchestrator_cli.models.sources import LiveModels, ModelSource
 from orchestrator_cli.process_limits import check_process_limits
+from orchestrator_cli.recall.fault_notices import FaultNotices
 from orchestrator_cli.recall.guidance import find_guidance
 from orchestrator_cli.recall.knowledge import KnowledgeReader
 from orchestrator_cli.recall.run_memory import RunMemory, open_dense, open_memory
@@ -328,10 +329,9 @@ def _open_services(
                 cancellation=cancellation,
             )
             closing.callback(servers.close)
-    knowledge = KnowledgeReader(settings, notice, dense)
-    memory = RunMemory(
-        store, dense, library, masks, stream.emit, workspace_scope(workspace.root), knowledge.embed
-    )
+    failed = FaultNotices(notice)
+    knowledge = KnowledgeReader(settings, failed, dense)
+    memory = RunMemory(store, dense, library, masks, failed, workspace_scope(workspace.root), knowledge.embed)
     registry = ToolRegistry(
         library,
         network=settings.network,

@@ -12,6 +12,7 @@ What is not covered: the engine of a real server (ranking, durability, limits), 
 
 import contextlib
 import json
+import ssl
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,27 +29,36 @@ Fault = tuple[int, bytes]
 class QdrantFace:
     """Serves on a port of its own from entering on; safe for many clients at once."""
 
-    def __init__(self, *, version: str = "1.19.0", api_key: str | None = None) -> None:
-        self.version, self.api_key = version, api_key
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        self.version = "1.19.0"
+        self.api_key: str | None = None
+        """The key that requests must have; None for none."""
         self.fault: Fault | None = None
         """What every request is answered with instead: status and body."""
+        self.refuses: bytes | None = None
+        """Points whose request holds this are refused."""
         self.requests: list[tuple[str, str]] = []
         """Method and path of every request so far."""
         self._data = QdrantClient(":memory:")
         # The local mode is not safe for threads.
         self._lock = threading.Lock()
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
+        self._tls = tls
         self._port = 0
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
 
     @property
     def points(self) -> int:
         """How many points there are, of all users."""
         with self._lock:
             return self._data.count("orch_mem").count
+
+    def drop_collection(self) -> None:
+        with self._lock:
+            self._data.delete_collection("orch_mem")
 
     def __enter__(self) -> Self:
         self._start()
@@ -69,6 +79,8 @@ class QdrantFace:
         self._server = _Server(("127.0.0.1", self._port), _Handler)
         self._server.face = self
         self._port = self._server.server_port
+        if self._tls is not None:
+            self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def _stop(self) -> None:
@@ -86,6 +98,8 @@ class QdrantFace:
             return 401, b"Must provide an API key or an Authorization bearer token"
         if path == "/":
             return 200, _dumped({"title": "qdrant - vector search engine", "version": self.version})
+        if self.refuses is not None and method == "PUT" and self.refuses in body:
+            return 400, _dumped({"status": {"error": "Wrong input"}})
         try:
             with self._lock, warnings.catch_warnings():
                 warnings.simplefilter("ignore")

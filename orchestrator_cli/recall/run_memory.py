@@ -21,6 +21,7 @@ from memory import (
     Dense,
     EmbeddingFailed,
     Memory,
+    MemoryAway,
     MemoryBusy,
     MemoryFault,
     MemoryStore,
@@ -45,16 +46,15 @@ from memory.records import RUN, TOOL, record_id
 from memory.sessions import save_exchange
 from memory.small_model import FLOORS, SMALL_MODEL, small_model
 from memory.templates import Template, plan_fingerprint, template_of
-from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import ConfigError, LimitReached, OrchError, ProviderError
-from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.chain import EmbeddingModel
 from orchestrator_cli.models.own_keys import own_keys
 from orchestrator_cli.plan import order
 from orchestrator_cli.planning.planner import PlannerContext, reads_outside
+from orchestrator_cli.recall.fault_notices import FaultNotices
 from orchestrator_cli.recall.sessions import exchange_of, workspace_scope
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, Work
@@ -147,7 +147,7 @@ class RunMemory:
     """The model that makes vectors, if there is one."""
     library: Library
     masks: Redactor
-    emit: Emit
+    failed: FaultNotices
     scope: Scope
     """What belongs to the run's workspace."""
     embed_documents: Callable[[int], None] | None = None
@@ -167,7 +167,7 @@ class RunMemory:
                 try:
                     add_missing_tools(self.library, memory)
                 except (MemoryFault, LibraryError, OSError) as exc:
-                    self._notice(f"The index of tools could not be kept in step: {exc}")
+                    self.failed("The index of tools could not be kept in step", exc)
                 found = recall(memory, prompt, scope=Scope(), near=near)
                 facts = recall_facts(memory, asked, scope=self.scope, now=datetime.now(UTC), near=near)
                 spent = HEADING_TOKENS + sum(line_cost(fact.line) for fact in facts) if facts else 0
@@ -183,7 +183,7 @@ class RunMemory:
                 withheld = (*found.withheld, *said.withheld)
                 return found.model_copy(update={"known": facts, "findings": said.shown, "withheld": withheld})
         except MemoryFault as exc:
-            self._notice(f"Nothing could be recalled: {exc}")
+            self.failed("Nothing could be recalled", exc)
             return RecallResult()
 
     def _near_if_ready(self, asked: str) -> DenseVector | None:
@@ -199,7 +199,7 @@ class RunMemory:
             near = self._near_if_ready(wanted)
             found = recall(self.store, wanted, scope=Scope(), near=near)
         except MemoryFault as exc:
-            self._notice(f"Similar tools could not be recalled: {exc}")
+            self.failed("Similar tools could not be recalled", exc)
             return []
         return [tool.name for tool in found.tools if tool.serves]
 
@@ -208,7 +208,7 @@ class RunMemory:
         try:
             hits = self.store.search(Query(prompt, kinds=RUN, scope=Scope(), limit=RUNS_LOOKED_AT))
         except MemoryFault as exc:
-            self._notice(f"How roles did before could not be recalled: {exc}")
+            self.failed("How roles did before could not be recalled", exc)
             return []
         # What others have written may inform a planner; it decides nothing.
         return [hit.record.data.get("plan") for hit in hits if hit.record.is_own]
@@ -247,14 +247,17 @@ class RunMemory:
                     memory.add([run, *(_tool_record(memory, tool, state.prompt) for tool in used)])
                     if session:
                         save_exchange(memory, session, exchange_of(state, answer, self.masks), self.scope)
-            except MemoryBusy:
+            except (MemoryBusy, MemoryAway):
                 # What a tool has served can only be added to what is read. The run itself can wait.
                 self.store.add([run])
                 if session:
-                    self._notice(f"Session {session} could not be kept: memory is busy.")
+                    self.failed.notice(
+                        f"Memory cannot be read now, so session {session} is without this run; to add it "
+                        "later: orch memory rebuild"
+                    )
             self._embed()
         except MemoryFault as exc:
-            self._notice(f"The run could not be remembered: {exc}")
+            self.failed("The run could not be remembered", exc)
 
     def _embed(self) -> None:
         """Make the vectors that are missing, if the user wants any; nothing waits for them."""
@@ -267,10 +270,9 @@ class RunMemory:
                 self.embed_documents(EMBEDDED_AT_ONCE)
             # What costs nothing goes on by itself, a part at the end of each run.
             if done.made and done.missing and self.dense.model != SMALL_MODEL:
-                self._notice(f"{done.missing:,} things remembered have no vectors yet: orch memory embed")
-
-    def _notice(self, message: str) -> None:
-        self.emit(events.Noticed(message=message))
+                self.failed.notice(
+                    f"{done.missing:,} things remembered have no vectors yet: orch memory embed"
+                )
 
 
 def record_of(

@@ -7,7 +7,6 @@ data.
 
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +26,7 @@ from memory import (
     Record,
     Scope,
     Source,
+    open_store,
     recall,
     record_id,
     run_record,
@@ -37,13 +37,13 @@ from memory.edge import EdgeStore
 from memory.records import to_payload
 from memory.server import ServerStore
 
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
+
 
 def _server_in_memory() -> MemoryStore:
     from qdrant_client import QdrantClient
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Payload indexes have no effect in the local Qdrant")
-        return ServerStore("memory", client=QdrantClient(":memory:"))
+    return ServerStore("memory", client=QdrantClient(":memory:"))
 
 
 def _real_server() -> MemoryStore:
@@ -53,7 +53,7 @@ def _real_server() -> MemoryStore:
     return ServerStore(url, os.environ.get("ORCH_TEST_QDRANT_API_KEY"))
 
 
-@pytest.fixture(params=["edge", "client in memory", "client over HTTP", "server"])
+@pytest.fixture(params=["edge", "client in memory", "client over HTTP", "waiting", "server"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryStore]:
     match request.param:
         case "edge":
@@ -62,6 +62,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryStor
             made = _server_in_memory()
         case "client over HTTP":
             made = ServerStore(request.getfixturevalue("face").url)
+        case "waiting":
+            made = open_store(tmp_path, url=request.getfixturevalue("face").url)
         case _:
             made = _real_server()
     yield made
@@ -451,7 +453,7 @@ def test_a_record_of_a_later_version_is_skipped_named_and_deleted_by_its_id(
 ) -> None:
     scope = Scope(user=f"tester-{uuid4().hex}")
     later, other = (Record(kind="fact", key=key, text="tea", scope=scope) for key in ("later", "other"))
-    module = sys.modules[type(store).__module__]
+    module = sys.modules["memory.edge" if isinstance(store, EdgeStore) else "memory.server"]
     with monkeypatch.context() as patched:
         stored = {"trust": "unheard of", "schema_version": 9}
         patched.setattr(module, "to_payload", lambda record: to_payload(record) | stored)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +15,8 @@ from memory.edge import EdgeStore
 from memory.records import from_payload, to_payload
 from memory.server import ServerStore
 from memory.transfer import MigrationResult, from_jsonl, migrate
+
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -38,9 +39,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[MemoryStore]:
             pytest.skip("no Qdrant server: ORCH_TEST_QDRANT_URL is not set")
         made = ServerStore(url, os.environ.get("ORCH_TEST_QDRANT_API_KEY"))
     else:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Payload indexes have no effect in the local Qdrant")
-            made = ServerStore("memory", client=QdrantClient(":memory:"))
+        made = ServerStore("memory", client=QdrantClient(":memory:"))
     yield made
     made.close()
 
