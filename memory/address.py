@@ -11,10 +11,10 @@ def check_address(url: str) -> str:
         host, _ = parts.hostname, parts.port
     except ValueError as exc:
         raise ValueError(f"{url!r} is not an address: {exc}") from exc
-    if parts.scheme not in ("http", "https") or not host:
-        raise ValueError(f"{url!r} is not the address of a server, such as http://localhost:6333")
     if parts.username or parts.password:
         raise ValueError("the address holds a name or a password; give the key as memory.api_key")
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError(f"{url!r} is not the address of a server, such as http://localhost:6333")
     if parts.query or parts.fragment:
         raise ValueError(f"{url!r} holds a query; give the address alone")
     return url

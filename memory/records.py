@@ -74,6 +74,9 @@ Trust = Literal["own", "file", "web"]
 At = datetime | Literal["now", "ever"]
 """The time at which records have to hold. "ever" includes those that no longer hold, or do not hold yet."""
 
+LOCAL_USER = "local"
+"""The owner of a folder's records. A folder has one owner, whatever the system calls them."""
+
 SCHEMA_VERSION = 2
 
 MOST_USES = 10**6
@@ -95,8 +98,13 @@ class Scope(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    user: Annotated[str, Field(min_length=1)] = "local"
+    user: Annotated[str, Field(min_length=1)] = LOCAL_USER
     project: Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def user_wide(self) -> "Scope":
+        """The same user without a project."""
+        return Scope(user=self.user)
 
     def covers(self, other: "Scope") -> bool:
         """Whether a record of scope `other` can be read and deleted from this scope."""

@@ -42,7 +42,7 @@ from orchestrator_cli.recall.fault_notices import FaultNotices
 from orchestrator_cli.recall.guidance import find_guidance
 from orchestrator_cli.recall.knowledge import KnowledgeReader
 from orchestrator_cli.recall.run_memory import RunMemory, open_dense, open_memory
-from orchestrator_cli.recall.sessions import workspace_scope
+from orchestrator_cli.recall.scopes import workspace_scope
 from orchestrator_cli.recall.skills import SkillReader
 from orchestrator_cli.roles import Role, askable, load_roles
 from orchestrator_cli.settings import Settings
@@ -331,7 +331,9 @@ def _open_services(
             closing.callback(servers.close)
     failed = FaultNotices(notice)
     knowledge = KnowledgeReader(settings, failed, dense)
-    memory = RunMemory(store, dense, library, masks, failed, workspace_scope(workspace.root), knowledge.embed)
+    here = workspace_scope(workspace.root, settings.memory.owner)
+    seen = here if settings.memory.workspaces == "own" else here.user_wide
+    memory = RunMemory(store, dense, library, masks, failed, here, seen, knowledge.embed)
     registry = ToolRegistry(
         library,
         network=settings.network,

@@ -20,16 +20,12 @@ from memory import Dense, MemoryFault, Scope, open_store
 from memory.knowledge import FoundChunk, KnowledgeBase
 from orchestrator_cli.durable.foreign import in_brackets
 from orchestrator_cli.recall.fault_notices import FaultNotices
+from orchestrator_cli.recall.scopes import own_scope
 from orchestrator_cli.settings import Settings
 
 MAX_PIECES = 20
 
 Piece = dict[str, Any]
-
-
-def project_of(settings: Settings) -> str:
-    """The project of a workspace in the knowledge base."""
-    return str(settings.workspace.resolve())
 
 
 @contextlib.contextmanager
@@ -89,8 +85,7 @@ class KnowledgeReader:
             return [self._piece(found) for found in base.read(ref, part, parts)]
 
     def _opened(self) -> contextlib.AbstractContextManager[KnowledgeBase]:
-        scope = Scope(project=project_of(self._settings))
-        return open_knowledge(self._settings, scope, self._failed.notice, self._dense)
+        return open_knowledge(self._settings, own_scope(self._settings), self._failed.notice, self._dense)
 
     @property
     def _root(self) -> Path:

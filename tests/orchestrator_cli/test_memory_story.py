@@ -17,7 +17,7 @@ from memory.findings import AGENT_TOKENS, MEMORY_TOKENS
 from memory.learning import tokens
 from memory.profile import learn
 from memory.sessions import Exchange, save_exchange
-from orchestrator_cli.recall.sessions import workspace_scope
+from orchestrator_cli.recall.scopes import workspace_scope
 
 SHOWN = re.compile(r'<untrusted source="memory(?: of the user)?">\n(.*?)</untrusted>', re.DOTALL)
 WHOLE = re.compile(

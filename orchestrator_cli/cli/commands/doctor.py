@@ -11,7 +11,6 @@ from pathlib import Path
 
 import typer
 
-from memory import Scope
 from memory.dense import count_missing
 from orchestrator_cli.cli.options import InspectOptions, Output, with_options
 from orchestrator_cli.cli.reporting import print_json, reporting, settings_of
@@ -27,6 +26,7 @@ from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.recall.guidance import find_guidance
 from orchestrator_cli.recall.run_memory import open_memory
+from orchestrator_cli.recall.scopes import user_scope
 from orchestrator_cli.roles import load_roles
 from orchestrator_cli.runtime import choose_sandbox, workspace_notices
 from orchestrator_cli.settings import Settings, user_file
@@ -232,8 +232,9 @@ def _memory(settings: Settings) -> str:
     said: list[str] = []
     store, dense = open_memory(settings, said.append), settings.memory.dense_model
     try:
-        runs, tools = store.count("run", Scope()), store.count("tool", Scope())
-        without = count_missing(store, dense, Scope()) if dense else 0
+        user = user_scope(settings)
+        runs, tools = store.count("run", user), store.count("tool", user)
+        without = count_missing(store, dense, user) if dense else 0
     finally:
         store.close()
     where = settings.memory.url or str(settings.home / "memory")
