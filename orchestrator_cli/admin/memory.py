@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
-from memory import FACT, RUN, SESSION, TURN, Hit, MemoryFault, MemoryStore, Record, open_store, scrub
+from memory import FACT, RUN, SESSION, TURN, WAITING, Hit, MemoryFault, MemoryStore, Record, open_store, scrub
 from memory.dense import FillResult, count_missing, fill_vectors, query_vector
 from memory.embedder import terms
 from memory.ends import without_end
