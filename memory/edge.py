@@ -281,7 +281,7 @@ class EdgeStore:
                 for name in self._folder.dense()
             }
 
-    def drop_vectors(self, name: str) -> None:
+    def drop_vectors(self, name: str, scope: Scope) -> None:  # noqa: ARG002
         with self.opened() as turn:
             if name in self._folder.dense():
                 # Vectors reveal something of the text, so they are erased like deleted text.

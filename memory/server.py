@@ -247,9 +247,16 @@ class ServerStore:
                 for name, has in filters.items()
             }
 
-    def drop_vectors(self, name: str) -> None:
+    def drop_vectors(self, name: str, scope: Scope) -> None:
         with self._translated():
-            if name in self._dense():
+            if name not in self._dense():
+                return
+            mine = _filter([], scope.user_wide, "ever", None)
+            has = models.HasVectorCondition(has_vector=name)
+            others = models.Filter(must=[has], must_not=[mine])
+            if self._client.count(COLLECTION, count_filter=others, exact=True).count:
+                self._client.delete_vectors(COLLECTION, [name], models.FilterSelector(filter=mine), wait=True)
+            else:
                 self._client.delete_vector_name(COLLECTION, name, wait=True)
 
     def close(self) -> None:

@@ -119,9 +119,9 @@ class WaitingStore:
         with self._read() as server:
             return server.vectors()
 
-    def drop_vectors(self, name: str) -> None:
+    def drop_vectors(self, name: str, scope: Scope) -> None:
         with self._read() as server:
-            server.drop_vectors(name)
+            server.drop_vectors(name, scope)
 
     def close(self) -> None:
         self._server.close()

@@ -159,6 +159,12 @@ def _update_vectors(data: QdrantClient, name: str, body: bytes, _: str) -> None:
     data.update_vectors(name, models.UpdateVectors.model_validate_json(body).points)
 
 
+def _delete_vectors(data: QdrantClient, name: str, body: bytes, _: str) -> None:
+    asked = models.DeleteVectors.model_validate_json(body)
+    assert asked.filter is not None
+    data.delete_vectors(name, asked.vector, models.FilterSelector(filter=asked.filter))
+
+
 def _delete(data: QdrantClient, name: str, body: bytes, _: str) -> None:
     data.delete(name, models.PointIdsList.model_validate_json(body))
 
@@ -203,6 +209,7 @@ _ROUTES: dict[str, Route] = {
     "PUT points": _upsert,
     "POST points": _retrieve,
     "PUT points vectors": _update_vectors,
+    "POST points vectors delete": _delete_vectors,
     "POST points delete": _delete,
     "POST points count": _count,
     "POST points scroll": _scroll,

@@ -338,7 +338,7 @@ class MemoryAdmin:
         for open_one in stores:
             with _translated(), open_one() as store:
                 if anew:
-                    store.drop_vectors(dense.name)
+                    store.drop_vectors(dense.name, self._user)
                 done = fill_vectors(store, dense, self._user, on_progress=on_progress)
                 total = FillResult(total.made + done.made, total.missing + done.missing)
         return total

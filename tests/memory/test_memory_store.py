@@ -348,7 +348,7 @@ def _no_vectors_left(store: MemoryStore) -> Iterator[None]:
     if not isinstance(store, EdgeStore):
         for name in store.vectors():
             if name.startswith("dense-test-tester"):
-                store.drop_vectors(name)
+                store.drop_vectors(name, Scope())
 
 
 def near(store: MemoryStore, dense: Dense, question: str, scope: Scope, **more: object) -> list[str]:
@@ -429,11 +429,24 @@ def test_vectors_of_different_models_coexist(store: MemoryStore, scope: Scope, d
     # A deletion rebuilds the shard with all that is left in it.
     store.delete([record_id(scope, "run", "car")], scope)
     assert near(store, dense, "vessel", scope) == near(store, other, "vessel", scope) == ["boat"]
-    store.drop_vectors(other.name)
+    store.drop_vectors(other.name, scope)
     assert other.name not in store.vectors()
     assert near(store, other, "vessel", scope) == []
     assert near(store, dense, "vessel", scope) == ["boat"]
-    store.drop_vectors(other.name)
+    store.drop_vectors(other.name, scope)
+
+
+def test_vectors_of_another_user_stay(store: MemoryStore, scope: Scope, dense: Dense) -> None:
+    if isinstance(store, EdgeStore):
+        pytest.skip("a folder has one owner")
+    theirs = Scope(user=f"{scope.user}-other")
+    store.add([note(scope, "mine", "a car"), note(theirs, "theirs", "a car")])
+    for one in (scope, theirs):
+        fill_vectors(store, dense, one)
+    store.drop_vectors(dense.name, scope)
+    assert near(store, dense, "automobile", scope) == []
+    assert near(store, dense, "automobile", theirs) == ["theirs"]
+    store.delete([record_id(theirs, "run", "theirs")], theirs)
 
 
 def test_vectors_of_another_size_are_rejected_with_remedy(
