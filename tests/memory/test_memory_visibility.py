@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from memory import RUN, Query, Record, Scope, open_store
+from memory import RUN, Query, Record, Scope, open_store, recall, run_record, tool_record
 from memory.records import CHUNK, FACT, LOCAL_USER, SESSION, TOOL, TURN, USAGE
 from memory.transfer import local_id, owned_by
 from memory.visibility import search_visible, sees
@@ -52,6 +52,33 @@ def test_a_search_finds_its_own_runs_among_many_of_others(tmp_path: Path) -> Non
     found = search_visible(store, Query("rivers", kinds=RUN, scope=HERE, limit=3))
     assert [hit.record.key for hit in found] == ["mine"]
     assert len(search_visible(store, Query("rivers", kinds=RUN, scope=THERE, limit=3))) == 3
+
+
+def test_runs_are_recalled_in_their_workspace_or_in_all_if_asked(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    step = {"id": "s", "title": "Report", "kind": "agent", "tools": [], "depends_on": [], "state": "done"}
+    prompt = "Make a report on bitcoin prices"
+    store.add(
+        [
+            run_record(
+                run=name,
+                prompt=prompt,
+                outcome="completed",
+                answer="done",
+                plan=[step],
+                scope=ADA,
+                workspace=f"/{name}",
+            )
+            for name in ("here", "there")
+        ]
+    )
+    store.add([tool_record(name="prices", version="1", purpose=prompt, signature="", prompts=[], scope=ADA)])
+    for scope, runs in ((HERE, {"here"}), (THERE, {"there"}), (BOB, set())):
+        found = recall(store, prompt, scope=scope)
+        assert {run.run for run in found.runs} == runs
+        assert [tool.name for tool in found.tools] == (["prices"] if scope.user == "ada" else [])
+    # Of runs with the same prompt, one is returned.
+    assert len(recall(store, prompt, scope=ADA).runs) == 1
 
 
 def test_records_change_their_owner_and_keep_their_references() -> None:

@@ -95,6 +95,19 @@ def test_each_memory_is_shown_where_it_helps_and_none_where_it_does_not(
     assert {exchange.model for exchange in endpoint.exchanges} == {"planner"}
 
 
+def test_other_workspaces_are_shown_if_the_user_asks_for_it(
+    orch: Orch, endpoint: Endpoint, model: Repeats, office: str
+) -> None:
+    assert orch("ask", "The auditor Deloitte charges 12,000 euros.", "-C", office, "--session", "a").code == 0
+    for workspaces, shown in (("own", False), ("all", True)):
+        assert (
+            orch("ask", "What does the auditor Deloitte charge?", ORCH_MEMORY__WORKSPACES=workspaces).code
+            == 0
+        )
+        request = endpoint.of("planner")[-1].request["messages"][-1]["content"]
+        assert ("12,000" in shown_in(str(request))) is shown
+
+
 def test_long_memories_stay_within_the_budget(orch: Orch, endpoint: Endpoint, model: Repeats) -> None:
     assert orch("ask", "Go on.", ORCH_REMEMBER="never").code == 0
     store = open_store(orch.home / "memory")
