@@ -66,12 +66,16 @@ _INDEXED = {
 _BATCH = 256
 _PAGE = 1000
 _CONFLICT = 409
-_CONNECT_S = 3.0
+_SHORT_S = 3.0
 _PAUSES_S = (0.1, 0.4)
 """How long a request waits before it is sent again."""
 _LONGEST_PAUSE_S = 2.0
 _TRY_AGAIN = (429, 502, 503, 504)
 _BROKEN = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+
+
+_WARNED: set[str] = set()
+"""The addresses about which this process has warned: a command opens stores more than once."""
 
 
 class ServerStore:
@@ -96,7 +100,8 @@ class ServerStore:
         self._embedder = embedder or default_embedder()
         self._is_ready = False
         self._client = client or _connection(url, api_key, timeout_s)
-        if api_key is not None and sends_openly(url):
+        if api_key is not None and sends_openly(url) and url not in _WARNED:
+            _WARNED.add(url)
             warn(
                 f"The key of memory.api_key is sent to {url} over plain HTTP, so others on the network can "
                 "read it; use https://."
@@ -355,7 +360,9 @@ def _connection(url: str, api_key: str | None, timeout_s: int) -> QdrantClient:
 
 def _sent_again(request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:
     """Send a request, and again if that may help. A server that cannot be reached is not waited for."""
-    request.extensions["timeout"] = {**request.extensions["timeout"], "connect": _CONNECT_S}
+    # A GET is answered at once by a server that works; the first request is one.
+    short = ("connect", "read") if request.method == "GET" else ("connect",)
+    request.extensions["timeout"] = {**request.extensions["timeout"], **dict.fromkeys(short, _SHORT_S)}
     for pause in _PAUSES_S:
         try:
             response = send(request)

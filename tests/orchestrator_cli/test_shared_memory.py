@@ -106,6 +106,7 @@ def test_a_run_goes_on_without_its_server_and_is_remembered_later(
         failed = shared("memory", "list")
         assert failed.code != 0
         assert "1 write waits" in failed.err
+        assert "FAIL  memory" in shared("doctor").err
     listed = shared("memory", "list", "--json", "--all")
     assert [(row["kind"], row["text"]) for row in json.loads(listed.out)] == [(RUN, "Capital of France?")]
     assert json.loads(shared("memory", "stats", "--json").out)["waiting"] == {}
