@@ -223,6 +223,20 @@ def test_writes_wait_for_the_server_and_are_sent_in_order(face: QdrantFace, tmp_
     assert waiting(tmp_path) == []
 
 
+def test_what_waits_is_sent_once_by_all_that_find_the_server_back(face: QdrantFace, tmp_path: Path) -> None:
+    with face.stopped():
+        store = open_store(tmp_path, url=face.url, warn=lambda _: None)
+        for n in range(20):
+            store.add([note(f"k{n}")])
+    stores = [open_store(tmp_path, url=face.url) for _ in range(4)]
+    readers = [threading.Thread(target=each.count, args=((), ME)) for each in stores]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert face.requests.count(("PUT", "/collections/orch_mem/points")) == face.points == 20
+
+
 def test_what_waits_is_private(face: QdrantFace, tmp_path: Path) -> None:
     with face.stopped():
         open_store(tmp_path, url=face.url, warn=lambda _: None).add([note("a")])
