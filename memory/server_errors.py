@@ -95,7 +95,9 @@ def _silent(source: BaseException, url: str) -> str:
         case httpx.RemoteProtocolError():
             return f"{where} broke off; if it uses TLS, write https:// in memory.url."
         case httpx.TransportError():
-            return f"{where} cannot be reached ({_short(str(causes[-1]))}). Start it, or check memory.url."
+            last = causes[-1]
+            why = last.strerror if isinstance(last, OSError) and last.strerror else str(last)
+            return f"{where} cannot be reached ({_short(why)}). Start it, or check memory.url."
     return _stranger(url)
 
 

@@ -161,9 +161,9 @@ class WaitingStore:
         if not self._outbox.pending():
             return
         with exclusive(self._outbox.folder / ".sending", wait_s=wait_s):
-            while batches := self._outbox.pending():
-                for batch in batches:
-                    self._send(batch)
+            # What others put meanwhile is for the next turn, so that no one sends for all and keeps it.
+            for batch in self._outbox.pending():
+                self._send(batch)
 
     def _send(self, batch: Path) -> None:
         records = self._outbox.read(batch)
