@@ -77,6 +77,18 @@ def test_memory_moves_to_a_server_and_back_with_its_owner(face: QdrantFace, tmp_
     assert texts(folder.all((), past=True)) == {"The deadline is Friday.", "The deadline is Monday."}
 
 
+def test_what_waits_is_counted_also_without_the_server(face: QdrantFace, tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "memory"
+    with face.stopped():
+        store = open_store(folder, url=face.url, warn=lambda _: None)
+        for key in "ab":
+            store.add([Record(kind=RUN, key=key, text="rivers")])
+    ((place, count),) = admin(tmp_path).stats().waiting.items()
+    assert Path(place).parent == folder / "waiting"
+    assert count == 2
+    assert admin(tmp_path, url=face.url).stats().waiting == {}
+
+
 def test_an_export_becomes_the_importers_own(face: QdrantFace, tmp_path: Path) -> None:
     folder, ada = admin(tmp_path), admin(tmp_path, user="ada", url=face.url)
     ada.add("I prefer metric units.")
