@@ -56,6 +56,7 @@ def once(n: int, settings: Any) -> tuple[Any, bool]:
     from orchestrator_cli.models.sources import GivenModel
     from orchestrator_cli.orchestrator import run_prompt
     from orchestrator_cli.recall.run_memory import open_memory
+    from orchestrator_cli.recall.scopes import user_scope
     from orchestrator_cli.runs.feedback import give_feedback
     from orchestrator_cli.runs.find import find_run
     from orchestrator_cli.runtime import open_run
@@ -66,7 +67,8 @@ def once(n: int, settings: Any) -> tuple[Any, bool]:
     if n in FEEDBACK:
         memory = open_memory(settings, lambda _: None)
         vote, why = FEEDBACK[n]
-        give_feedback(find_run(settings, seen.events[0].run), vote, why, memory=memory, views=list)  # type: ignore[arg-type]
+        past, user = find_run(settings, seen.events[0].run), user_scope(settings)
+        give_feedback(past, vote, why, memory=memory, user=user, views=list)  # type: ignore[arg-type]
         memory.close()
     end = seen.events[-1].data
     return end, any(event.kind == "PlanReused" for event in seen.events)

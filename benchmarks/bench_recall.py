@@ -38,7 +38,7 @@ from embedding import MISSING, dense_model
 from memory import RUN, TURN, MemoryStore, Record, Scope, recall, record_id, run_record, tool_record
 from memory.dense import Dense, fill_vectors
 from memory.edge import EdgeStore
-from memory.edge_folder import exclusive
+from memory.outbox import exclusive
 from memory.retrieval import retrieve
 from memory.sessions import turn_record
 

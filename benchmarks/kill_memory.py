@@ -1,4 +1,4 @@
-"""Memory under kills: python -m benchmarks.kill_memory [--rounds 20]
+"""Memory under kills: python -m benchmarks.kill_memory [--rounds 20] [--server]
 
 Each round: eight processes write to one new folder at once and two of them are killed with SIGKILL at a
 different moment each time, while another process searches without a pause. Afterwards all that was
@@ -9,7 +9,9 @@ acknowledged is looked for.
     under way      there and not acknowledged: at most the batch that each killed one was writing
     read p95       how long a search took among all of that, with its waiting
 
-What is not covered: power cuts.
+With `--server`, they write to the client's local mode behind HTTP, which is away from time to time.
+
+What is not covered: power cuts; the engine of a real server.
 """
 
 import argparse
@@ -24,15 +26,18 @@ from benchmarks.measuring import use_test_parts
 def main() -> int:
     use_test_parts()
     from concurrency import eight_writers_two_killed
+    from qdrant_face import QdrantFace
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--server", action="store_true")
     options = parser.parse_args()
     reads: list[float] = []
     acknowledged = lost = doubled = under_way = aside = 0
     for turn in range(options.rounds):
-        with tempfile.TemporaryDirectory() as folder:
-            came = eight_writers_two_killed(Path(folder), batches=25, kill_at=1 + turn % 20)
+        with tempfile.TemporaryDirectory() as folder, QdrantFace() as face:
+            server = face if options.server else None
+            came = eight_writers_two_killed(Path(folder), batches=25, kill_at=1 + turn % 20, face=server)
         acknowledged += len(came.acknowledged)
         lost += len(came.lost)
         doubled += came.doubled

@@ -11,6 +11,7 @@ embeddings, records are also found by meaning, see `dense`.
 Importing this package loads none of Qdrant's libraries; opening a store loads the one it needs.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from memory.records import USAGE as USAGE
 from memory.records import At as At
 from memory.records import EmbeddingFailed as EmbeddingFailed
 from memory.records import Hit as Hit
+from memory.records import MemoryAway as MemoryAway
 from memory.records import MemoryBusy as MemoryBusy
 from memory.records import MemoryFault as MemoryFault
 from memory.records import MemoryUnavailable as MemoryUnavailable
@@ -46,6 +48,11 @@ from memory.store import Memory as Memory
 from memory.store import MemoryStore as MemoryStore
 from memory.store import Query as Query
 
+WAITING = "waiting"
+"""The folder in that of memory in which writes wait for servers."""
+
+_LOG = logging.getLogger(__name__)
+
 
 def open_store(
     path: Path,
@@ -54,18 +61,28 @@ def open_store(
     api_key: str | None = None,
     warn: Callable[[str], None] | None = None,
     remedy: str = "",
+    waits: bool = True,
 ) -> MemoryStore:
     """Open the memory in the folder `path`, or on the Qdrant server at `url` if one is given.
 
+    A server is first asked at the first operation. While it cannot be used, reads raise `MemoryAway`, and
+    writes wait in `path` unless `waits` is false: then they raise it too.
+
     `warn` receives the id of a record that cannot be read, and what happened if something damaged had to be
-    put aside (folder only): what could be read of it, where it is, and `remedy` if records were lost. By
-    default it is logged. Raises
+    put aside: what could be read of it, where it is, and `remedy` if records were lost; of a server also that
+    writes wait, and that others can read the key on its way. By default it is logged. Raises
     `MemoryUnavailable`.
     """
     if url is not None:
         from memory.server import ServerStore
 
-        return ServerStore(url, api_key, warn=warn) if warn else ServerStore(url, api_key)
+        server = ServerStore(url, api_key, warn=warn or _LOG.warning)
+        if not waits:
+            return server
+        from memory.waiting import WaitingStore, outbox_for
+
+        outbox = outbox_for(path / WAITING, url, warn or _LOG.warning)
+        return WaitingStore(server, outbox, warn or _LOG.warning)
     from memory.edge import EdgeStore
 
     return EdgeStore(path, warn=warn, remedy=remedy) if warn else EdgeStore(path, remedy=remedy)

@@ -36,8 +36,9 @@ from uuid import UUID
 import qdrant_edge as qe
 
 from memory.compaction import sliced
-from memory.edge_folder import INDEX, EdgeFolder, Outbox
+from memory.edge_folder import INDEX, EdgeFolder
 from memory.embedder import DenseVector, Embedder, SparseVector, default_embedder
+from memory.outbox import Outbox
 from memory.records import (
     At,
     Hit,
@@ -280,7 +281,7 @@ class EdgeStore:
                 for name in self._folder.dense()
             }
 
-    def drop_vectors(self, name: str) -> None:
+    def drop_vectors(self, name: str, scope: Scope) -> None:  # noqa: ARG002
         with self.opened() as turn:
             if name in self._folder.dense():
                 # Vectors reveal something of the text, so they are erased like deleted text.

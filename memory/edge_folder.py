@@ -24,20 +24,18 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 import qdrant_edge as qe
-from pydantic import TypeAdapter, ValidationError
 
 from memory.compaction import Compaction, renewed, sliced
-from memory.records import MemoryBusy, MemoryUnavailable, Record
+from memory.outbox import exclusive
+from memory.records import MemoryBusy, MemoryUnavailable
 from memory.salvage import is_from_engine, salvage
 from orchestrator_cli.durable.files import sync_folder, write_atomic
-from orchestrator_cli.durable.locks import LockTimeout, LockUnsupported, acquire
 
 INDEX = "within"
 """The one field with an index: a record's tags."""
@@ -49,28 +47,6 @@ _BATCH_POINTS = 500
 _DAMAGE = {errno.ENOENT, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 _OS_ERROR = re.compile(r"os error (\d+)|code: (\d+)")
 _CONDITION = re.compile(r"PermissionDenied|StorageFull|OutOfMemory|QuotaExceeded|ReadOnlyFilesystem")
-
-
-@contextmanager
-def exclusive(path: Path, *, wait_s: float) -> Iterator[None]:
-    """Hold the lock file at `path`, in the order of arrival.
-
-    Raises `MemoryBusy` after `wait_s` seconds, and `MemoryUnavailable` if it cannot be locked.
-    """
-    try:
-        lock = acquire(path, wait_s=wait_s, fair=True)
-    except LockTimeout as exc:
-        raise MemoryBusy(
-            f"The memory in {path.parent} was in use by other processes for {wait_s:g} s; try again."
-        ) from exc
-    except LockUnsupported as exc:
-        raise MemoryUnavailable(
-            f"The memory in {path.parent} has no lock: {exc.strerror}; keep it on a local disk."
-        ) from exc
-    except OSError as exc:
-        raise MemoryUnavailable(f"The memory's lock {path} cannot be opened: {exc.strerror}.") from exc
-    with lock:
-        yield
 
 
 class EdgeFolder:
@@ -360,74 +336,3 @@ def _is_corruption(exc: BaseException) -> bool:
 
 def _first_line(exc: BaseException) -> str:
     return str(exc).partition("\n")[0][:200]
-
-
-# --- the outbox
-
-_BATCH = TypeAdapter(list[Record])
-_STALE_S = 600.0
-
-
-class Outbox:
-    """Writes that could not wait for the shard: one synced file each, until the next turn stores them.
-
-    A file gets its final name by an atomic rename, so a reader sees complete batches only. Names begin with
-    the time, so batches are stored in the order in which they were written. The bytes of a stored batch are
-    unlinked, not overwritten.
-    """
-
-    def __init__(self, folder: Path, warn: Callable[[str], None], remedy: str = "") -> None:
-        self._folder = folder
-        self._warn, self._remedy = warn, remedy
-
-    def put(self, records: Sequence[Record]) -> None:
-        """Store a batch durably, without the lock."""
-        name = f"{time.time_ns():020d}-{uuid4().hex}"
-        try:
-            write_atomic(self._folder / f"{name}.json", _BATCH.dump_json(list(records)))
-        except OSError as exc:
-            raise MemoryUnavailable(
-                f"Nothing was remembered: {self._folder} cannot be written ({exc.strerror}). "
-                "Free some space or repair its permissions."
-            ) from exc
-
-    def pending(self) -> list[Path]:
-        """The waiting batches, oldest first."""
-        return sorted(self._folder.glob("*.json"))
-
-    def read(self, batch: Path) -> list[Record]:
-        """The records of a batch. A damaged one is renamed, with a warning, and read as far as it can be."""
-        content = batch.read_bytes()
-        try:
-            return _BATCH.validate_json(content)
-        except ValidationError:
-            aside = batch.with_suffix(".unreadable")
-            batch.rename(aside)
-            found = _records_in(content.decode("utf-8", "replace"))
-            self._warn(
-                f"A batch of memory writes was damaged. {len(found):,} of its records could be read and "
-                f"were kept. It is unchanged in {aside}. {self._remedy}"
-            )
-            return found
-
-    def discard(self, batches: Sequence[Path]) -> None:
-        """Delete batches that are stored in the shard, and unfinished ones of killed writers."""
-        for batch in batches:
-            batch.unlink(missing_ok=True)
-        for unfinished in self._folder.glob(".*.tmp"):
-            with suppress(FileNotFoundError):
-                if time.time() - unfinished.stat().st_mtime > _STALE_S:
-                    unfinished.unlink()
-
-
-def _records_in(text: str) -> list[Record]:
-    """The whole records in a list of them that is damaged."""
-    found, decoder, at = list[Record](), json.JSONDecoder(), text.find("{")
-    while at >= 0:
-        try:
-            value, end = decoder.raw_decode(text, at)
-            found.append(Record.model_validate(value))
-        except (ValueError, RecursionError):
-            end = at + 1
-        at = text.find("{", end)
-    return found

@@ -35,6 +35,7 @@ from memory.records import RUN, TURN, Hit, Record, Scope, record_id
 from memory.retrieval import retrieve
 from memory.sessions import ORCH, USER, day_of, message_key
 from memory.store import Memory, Query
+from memory.visibility import search_visible, workspace_of
 from orchestrator_cli.durable.text import truncate
 
 MEMORY_TOKENS = 600
@@ -202,7 +203,7 @@ def recall_findings(
     """The findings for a request within `budget` tokens. Raises what the store raises.
 
     Args:
-        scope: the workspace; findings of others are never returned.
+        scope: the workspace, or the user for those of all workspaces.
         session: the request's own, whose messages are shown as its conversation.
         besides: runs that are shown in another way.
         near: the prompt as a dense vector.
@@ -210,7 +211,7 @@ def recall_findings(
     asked = RequestWords.of(prompt)
     with memory.opened() as turn:
         exchanges = list(_exchanges(turn, prompt, scope, near, session, besides))
-        keys = [record_id(Scope(user=scope.user), RUN, one.run) for one in exchanges]
+        keys = [record_id(scope.user_wide, RUN, one.run) for one in exchanges]
         runs = {record.key: record for record in turn.get(keys, scope)}
     floor = near.floors.serves if near is not None and near.floors is not None else None
     found: list[PastExchange] = []
@@ -271,19 +272,18 @@ def _exchanges(
     messages = [
         hit
         for hit in retrieve(memory, prompt, kinds=TURN, scope=scope, limit=_CANDIDATES, near=near)
-        if hit.record.is_own and hit.record.scope == scope
+        if hit.record.is_own
     ]
-    user = Scope(user=scope.user)
-    runs = memory.search(Query(prompt, kinds=RUN, scope=user, limit=_CANDIDATES))
+    runs = search_visible(memory, Query(prompt, kinds=RUN, scope=scope, limit=_CANDIDATES))
     nearest: list[Hit] = []
     if near is not None:
-        for kind, where in ((TURN, scope), (RUN, user)):
-            nearest += memory.search(Query(near, kinds=kind, scope=where, limit=_CANDIDATES))
+        for kind in (TURN, RUN):
+            nearest += search_visible(memory, Query(near, kinds=kind, scope=scope, limit=_CANDIDATES))
     cosines = {hit.record.id: hit.score for hit in nearest}
     answers = [
         record
         for record in {hit.record.id: hit.record for hit in (*runs, *nearest)}.values()
-        if record.kind == RUN and record.is_own and record.data.get("workspace") == (scope.project or "")
+        if record.kind == RUN and record.is_own
     ]
     whole = _whole([hit.record for hit in messages] + answers, _messages(memory, messages, answers, scope))
     seen: set[str] = set(besides)
@@ -300,8 +300,12 @@ def _messages(
     memory: Memory, hits: Iterable[Hit], answers: Iterable[Record], scope: Scope
 ) -> dict[tuple[str, str], Record]:
     """What was said in the sessions of these records, by run and speaker."""
-    runs = dict.fromkeys([*(run_of(hit.record) for hit in hits), *(record.key for record in answers)])
-    ids = [record_id(scope, TURN, message_key(run, who)) for run in runs for who in (USER, ORCH)]
+    runs = {
+        **{run_of(hit.record): hit.record.scope for hit in hits},
+        **{run.key: Scope(user=scope.user, project=workspace_of(run) or None) for run in answers},
+    }
+    both = [(run, where, who) for run, where in runs.items() for who in (USER, ORCH)]
+    ids = [record_id(where, TURN, message_key(run, who)) for run, where, who in both]
     found = (record for record in memory.get(ids, scope) if record.is_own)
     return {(run_of(record), str(record.data.get("speaker"))): record for record in found}
 

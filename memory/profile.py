@@ -100,7 +100,7 @@ def fact_record(
         key=f"{fact.subject}/{fact.attribute}/{digest}",
         text=fact.text,
         data={"subject": fact.subject, "attribute": fact.attribute, "nature": fact.nature},
-        scope=scope if fact.subject == "project" else Scope(user=scope.user),
+        scope=scope if fact.subject == "project" else scope.user_wide,
         created=now,
         valid_from=now,
         # A day ends where the user is.

@@ -7,7 +7,8 @@ A record may also have a position (`session`, `seq`), a time in which it holds (
 `source`, and a history of use. All of these are optional, so records of earlier versions remain readable.
 
     MemoryFault
-    ├── MemoryUnavailable   the store cannot be used: the disk is full, no permission, no server
+    ├── MemoryUnavailable   the store cannot be used: the disk is full, no permission
+    │   └── MemoryAway      its server cannot be used now: it is away, refuses the key, or is too old
     ├── MemoryBusy          other processes held the store for longer than the caller was ready to wait
     └── EmbeddingFailed     the embedding model returned no usable vectors
 
@@ -32,6 +33,10 @@ class MemoryFault(Exception):
 
 class MemoryUnavailable(MemoryFault):
     """The store cannot be opened, read or written until the user fixes what the message names."""
+
+
+class MemoryAway(MemoryUnavailable):
+    """The server cannot be used until someone fixes what the message names; writes may wait for it."""
 
 
 class RecordDamaged(MemoryUnavailable):
@@ -69,6 +74,9 @@ Trust = Literal["own", "file", "web"]
 At = datetime | Literal["now", "ever"]
 """The time at which records have to hold. "ever" includes those that no longer hold, or do not hold yet."""
 
+LOCAL_USER = "local"
+"""The owner of a folder's records. A folder has one owner, whatever the system calls them."""
+
 SCHEMA_VERSION = 2
 
 MOST_USES = 10**6
@@ -90,8 +98,13 @@ class Scope(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    user: Annotated[str, Field(min_length=1)] = "local"
+    user: Annotated[str, Field(min_length=1)] = LOCAL_USER
     project: Annotated[str, Field(min_length=1)] | None = None
+
+    @property
+    def user_wide(self) -> "Scope":
+        """The same user without a project."""
+        return Scope(user=self.user)
 
     def covers(self, other: "Scope") -> bool:
         """Whether a record of scope `other` can be read and deleted from this scope."""
@@ -154,6 +167,11 @@ class Record(BaseModel):
     @property
     def position(self) -> Position | None:
         return None if self.session is None or self.seq is None else Position(self.session, self.seq)
+
+    @property
+    def changed(self) -> tuple[datetime, datetime]:
+        """When it last changed, to compare two versions of a record."""
+        return (self.last_used or self.created, self.created)
 
     @property
     def is_own(self) -> bool:

@@ -74,7 +74,7 @@ def related_tools(
     found = scaled({hit.record.id: hit.score for hit in hits})
     hits = merge_hits(hits, near_hits)
     # A tool may be recorded for the project or for the user. A name without a record is not a built tool.
-    owners = {scope, Scope(user=scope.user)}
+    owners = {scope, scope.user_wide}
     missing = [
         id_ for n in used_in_runs for owner in owners if (id_ := record_id(owner, TOOL, n)) not in found
     ]

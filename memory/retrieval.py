@@ -44,6 +44,7 @@ from uuid import UUID
 from memory.embedder import DenseVector, sequence, similarity, terms
 from memory.records import CHUNK, RUN, TOOL, TURN, At, Hit, Position, Record, Scope
 from memory.store import Memory, Query, as_kinds
+from memory.visibility import search_visible
 
 
 @dataclass(frozen=True)
@@ -149,12 +150,12 @@ def retrieve(
 
 def search_both(memory: Memory, query: Query, near: DenseVector | None) -> tuple[list[Hit], list[Hit]]:
     """The hits by words, and those by the vector `near` if there is one."""
-    hits = memory.search(query)
+    hits = search_visible(memory, query)
     if near is None:
         return hits, []
     kinds = as_kinds(query.kinds) or list(RANKINGS)
     nearest = max(RANKINGS.get(kind, _OTHERS).nearest for kind in kinds)
-    return hits, memory.search(replace(query, what=near, limit=nearest))
+    return hits, search_visible(memory, replace(query, what=near, limit=nearest))
 
 
 def pack(

@@ -1,33 +1,39 @@
 """Memory on a Qdrant server: the same protocol, the same vectors, one collection.
 
-The collection `orch_mem` is created at first use, with an index for each filterable field. A write returns
-when the server has applied it; its durability is that of the server.
+The server is first asked at the first operation: for its version, and for the collection `orch_mem`, which is
+created with an index for each filterable field. A write returns when the server has applied it; its
+durability is that of the server. A request whose connection breaks, or that is answered with "try again", is
+sent again, at most twice: each changes nothing if it was carried out already.
 
-Word rarity is counted within the kinds and the scope of a search, which the server must support (`idf` in the
-search parameters). Dense vectors are added to the collection by name, which needs server version 1.18 or
-later.
+Word rarity is counted within the kinds and the scope of a search, and dense vectors are added to the
+collection by name; so the server has to be of version 1.19 or later.
 
 What is not covered: several replicas with weak consistency; a text that another process changes while a
 vector of the old text is stored (the vector stays until the text changes again). The contract suite runs
-against a real server only if ORCH_TEST_QDRANT_URL names one.
+against a real server only if ORCH_TEST_QDRANT_URL names one. For writes that wait for a server, see
+`waiting`.
 """
 
 import itertools
 import logging
+import time
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from json import JSONDecodeError
 from typing import Any
 from uuid import UUID
 
+import httpx
 from qdrant_client import QdrantClient, models
-from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
-from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
+from qdrant_client.common.client_exceptions import QdrantException
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
+from memory.address import check_address, sends_openly
 from memory.embedder import DenseVector, Embedder, default_embedder
 from memory.records import (
     At,
     Hit,
-    MemoryBusy,
     MemoryUnavailable,
     Position,
     Record,
@@ -35,6 +41,7 @@ from memory.records import (
     resolve_time,
     to_payload,
 )
+from memory.server_errors import check_version, explained, is_missing_collection
 from memory.store import (
     Memory,
     PayloadReader,
@@ -58,12 +65,25 @@ _INDEXED = {
 }
 _BATCH = 256
 _PAGE = 1000
-_REFUSED = (401, 403)
 _CONFLICT = 409
+_SHORT_S = 3.0
+_PAUSES_S = (0.1, 0.4)
+"""How long a request waits before it is sent again."""
+_LONGEST_PAUSE_S = 2.0
+_TRY_AGAIN = (429, 502, 503, 504)
+_BROKEN = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+
+
+_WARNED: set[str] = set()
+"""The addresses about which this process has warned: a command opens stores more than once."""
 
 
 class ServerStore:
-    """A `MemoryStore` on the server at `url`; `client` replaces the connection, for tests."""
+    """A `MemoryStore` on the server at `url`; `client` replaces the connection, for tests.
+
+    `warn` receives the id of the first record that cannot be read, and if the key can be read on its way.
+    Raises `MemoryUnavailable` for a wrong address.
+    """
 
     def __init__(
         self,
@@ -76,19 +96,16 @@ class ServerStore:
         warn: Callable[[str], None] = _LOG.warning,
     ) -> None:
         self._reader = PayloadReader(warn)
-        self._url = url
+        self._url, self._has_key = url, api_key is not None
         self._embedder = embedder or default_embedder()
-        with self._translated():
-            # The version check would warn, not fail, when the server cannot be reached.
-            self._client = client or QdrantClient(
-                url=url, api_key=api_key, timeout=timeout_s, check_compatibility=False
+        self._is_ready = False
+        self._client = client or _connection(url, api_key, timeout_s)
+        if api_key is not None and sends_openly(url) and url not in _WARNED:
+            _WARNED.add(url)
+            warn(
+                f"The key of memory.api_key is sent to {url} over plain HTTP, so others on the network can "
+                "read it; use https://."
             )
-            self._ensure_collection()
-            # An earlier version made fewer indexes.
-            existing = self._client.get_collection(COLLECTION).payload_schema
-            for field, schema in _INDEXED.items():
-                if field not in existing:
-                    self._client.create_payload_index(COLLECTION, field, schema)
 
     def add(self, records: Iterable[Record]) -> None:
         latest = list({record.id: record for record in records}.values())
@@ -235,17 +252,34 @@ class ServerStore:
                 for name, has in filters.items()
             }
 
-    def drop_vectors(self, name: str) -> None:
+    def drop_vectors(self, name: str, scope: Scope) -> None:
         with self._translated():
-            if name in self._dense():
+            if name not in self._dense():
+                return
+            mine = _filter([], scope.user_wide, "ever", None)
+            has = models.HasVectorCondition(has_vector=name)
+            others = models.Filter(must=[has], must_not=[mine])
+            if self._client.count(COLLECTION, count_filter=others, exact=True).count:
+                self._client.delete_vectors(COLLECTION, [name], models.FilterSelector(filter=mine), wait=True)
+            else:
                 self._client.delete_vector_name(COLLECTION, name, wait=True)
 
     def close(self) -> None:
         self._client.close()
 
-    def _ensure_collection(self) -> None:
-        if self._client.collection_exists(COLLECTION):
-            return
+    def _prepare(self) -> None:
+        """Check the server's version, and create what is missing there."""
+        check_version(self._client.info().version, self._url)
+        if not self._client.collection_exists(COLLECTION):
+            self._create_collection()
+        # An earlier version made fewer indexes.
+        existing = self._client.get_collection(COLLECTION).payload_schema
+        for field, schema in _INDEXED.items():
+            if field not in existing:
+                self._client.create_payload_index(COLLECTION, field, schema)
+        self._is_ready = True
+
+    def _create_collection(self) -> None:
         try:
             self._client.create_collection(
                 COLLECTION,
@@ -299,21 +333,50 @@ class ServerStore:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Translate the client's errors into ours."""
+        """Prepare the server before the first operation, and translate the client's errors into ours."""
         try:
+            if not self._is_ready:
+                self._prepare()
             yield
-        except ResourceExhaustedResponse as exc:
-            raise MemoryBusy(f"The Qdrant server at {self._url} is overloaded; try again.") from exc
-        except UnexpectedResponse as exc:
-            remedy = "check memory.api_key" if exc.status_code in _REFUSED else "look at the server's log"
-            raise MemoryUnavailable(
-                f"The Qdrant server at {self._url} answered {exc.status_code} {exc.reason_phrase}; {remedy}."
-            ) from exc
-        except (ApiException, QdrantException) as exc:
-            raise MemoryUnavailable(
-                f"The Qdrant server at {self._url} cannot be reached ({exc}); start it, or unset memory.url "
-                "to keep memory in a folder."
-            ) from exc
+        except (ApiException, QdrantException, JSONDecodeError, UnicodeDecodeError) as exc:
+            if isinstance(exc, UnexpectedResponse) and is_missing_collection(exc):
+                self._is_ready = False
+            raise explained(exc, self._url, has_key=self._has_key) from exc
+
+
+def _connection(url: str, api_key: str | None, timeout_s: int) -> QdrantClient:
+    try:
+        check_address(url)
+    except ValueError as exc:
+        raise MemoryUnavailable(f"memory.url cannot be used: {exc}.") from exc
+    with warnings.catch_warnings():
+        # Said by us if it matters: not on this machine.
+        warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
+        # The version is checked by us: this would warn, and not fail.
+        client = QdrantClient(url=url, api_key=api_key, timeout=timeout_s, check_compatibility=False)
+    client.http.client.add_middleware(_sent_again)
+    return client
+
+
+def _sent_again(request: httpx.Request, send: Callable[[httpx.Request], httpx.Response]) -> httpx.Response:
+    """Send a request, and again if that may help. A server that cannot be reached is not waited for."""
+    # A GET is answered at once by a server that works; the first request is one.
+    short = ("connect", "read") if request.method == "GET" else ("connect",)
+    request.extensions["timeout"] = {**request.extensions["timeout"], **dict.fromkeys(short, _SHORT_S)}
+    for pause in _PAUSES_S:
+        try:
+            response = send(request)
+        except ResponseHandlingException as exc:
+            if not isinstance(exc.source, _BROKEN):
+                raise
+        else:
+            if response.status_code not in _TRY_AGAIN:
+                return response
+            wanted = response.headers.get("retry-after", "")
+            if wanted.isdecimal():
+                pause = min(max(float(wanted), pause), _LONGEST_PAUSE_S)  # noqa: PLW2901
+        time.sleep(pause)
+    return send(request)
 
 
 def _filter(kinds: list[str], scope: Scope, at: At, session: str | None) -> models.Filter:

@@ -132,8 +132,9 @@ class MemoryStore(Memory, Protocol):
         """How many records of all scopes have a dense vector, by the vector's name."""
         ...
 
-    def drop_vectors(self, name: str) -> None:
-        """Delete all dense vectors of that name."""
+    def drop_vectors(self, name: str, scope: Scope) -> None:
+        """Delete the dense vectors of that name of the scope's user. In a folder, which has one owner, these
+        are all of them."""
         ...
 
     def close(self) -> None:

@@ -9,9 +9,9 @@
     moved.there         # were already there, identical
     moved.newer         # the target had newer content, which stays
 
-A migration takes every record of every scope, whether it still holds or not. Each batch is read back and
-compared before the next is written, so what is counted has arrived. An interrupted migration can be run again
-and continues: ids follow from what a record is about. The source is only read.
+A migration takes every record of every scope, or all of one user, whether it still holds or not. Each batch
+is read back and compared before the next is written, so what is counted has arrived. An interrupted migration
+can be run again and continues: ids follow from what a record is about. The source is only read.
 
 What is not covered: vectors. The target makes sparse ones from the text; dense ones are left behind, and
 `dense.fill_vectors` makes them again. Records written to the source during a migration need another one. Nor
@@ -20,21 +20,22 @@ is it checked who wrote a file of lines: it says itself how far it is trusted, s
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from uuid import UUID
 
 from pydantic import ValidationError
 
 from memory.learning import deciding
 from memory.records import (
+    LOCAL_USER,
     SCHEMA_VERSION,
     MemoryFault,
     MemoryUnavailable,
     Record,
     Scope,
     from_payload,
+    record_id,
     to_payload,
 )
 from memory.store import Memory, MemoryStore
@@ -127,15 +128,46 @@ def import_records(memory: Memory, records: Sequence[Record], *, replace: bool =
     return result
 
 
+def owned_by(user: str, records: Iterable[Record]) -> list[Record]:
+    """The records as those of `user`: a person is called one way in a folder and another on a server."""
+    found = list(records)
+    scopes = {record.scope: record.scope.model_copy(update={"user": user}) for record in found}
+    moved = {record.id: record_id(scopes[record.scope], record.kind, record.key) for record in found}
+
+    def owned(record: Record) -> Record:
+        successor = moved.get(record.superseded_by) if record.superseded_by else None
+        return record.model_copy(
+            update={"scope": scopes[record.scope], "superseded_by": successor or record.superseded_by}
+        )
+
+    return [owned(record) for record in found]
+
+
+def local_id(record: Record) -> UUID:
+    """The id that the record has in a folder, whatever its owner is called where it is stored."""
+    return owned_by(LOCAL_USER, [record])[0].id
+
+
 def migrate(
-    source: MemoryStore, target: MemoryStore, on_progress: Callable[[int, int], None] | None = None
+    source: MemoryStore,
+    target: MemoryStore,
+    on_progress: Callable[[int, int], None] | None = None,
+    *,
+    users: tuple[str, str] | None = None,
+    without: Collection[str] = (),
 ) -> MigrationResult:
     """Copy all records of `source` into `target`.
+
+    `users` are a user in the source, whose records alone are copied, and the name of the same person in the
+    target. Records of the kinds `without` are left out.
 
     `on_progress` receives how many records are done and how many there are. Raises `MemoryUnavailable` if
     the target does not return what was written, and what the stores raise.
     """
-    records = source.scan()
+    records = source.scan() if users is None else source.all((), Scope(user=users[0]), at="ever")
+    records = [record for record in records if record.kind not in without]
+    if users is not None:
+        records = owned_by(users[1], records)
     moved = MigrationResult()
     for batch in _batches(records):
         moved += _copy_batch(batch, target)
@@ -147,7 +179,7 @@ def migrate(
 def _copy_batch(batch: list[Record], target: MemoryStore) -> MigrationResult:
     there = _stored(batch, target)
     same = [record for record in batch if there.get(record.id) == record]
-    newer = [r for r in batch if r.id in there and _last_change(there[r.id]) > _last_change(r)]
+    newer = [r for r in batch if r.id in there and there[r.id].changed > r.changed]
     done = {record.id for record in (*newer, *same)}
     rest = [record for record in batch if record.id not in done]
     target.add(rest)
@@ -159,10 +191,6 @@ def _copy_batch(batch: list[Record], target: MemoryStore) -> MigrationResult:
             f"{lost[0].kind} with the key {lost[0].key!r}. The source is unchanged; try again."
         )
     return MigrationResult(copied=len(rest), there=len(same), newer=len(newer))
-
-
-def _last_change(record: Record) -> tuple[datetime, datetime]:
-    return (record.last_used or record.created, record.created)
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:

@@ -5,7 +5,9 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from memory.records import LOCAL_USER
 from memory.small_model import SMALL_MODEL, has_small_model
+from orchestrator_cli.durable.places import user_name
 
 RoleName = Literal["planner", "agent", "toolsmith", "reviser", "judge", "answer"]
 DENSE_OFF = "off"
@@ -66,12 +68,23 @@ class MemorySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str | None = None
-    """A Qdrant server; without one, Qdrant Edge keeps the memory in the data folder."""
+    """A Qdrant server, such as `http://localhost:6333`; without one, Qdrant Edge keeps the memory in the data
+    folder."""
     api_key: str | None = None
+    """The key of that server."""
+    user: Annotated[str, Field(pattern=r"^[^\s\x00-\x1f]{1,80}$")] | None = None
+    """Who you are on that server, which several people may share; by default your name on this system."""
+    workspaces: Literal["own", "all"] = "own"
+    """Whether planners see runs and conversations of the workspace that they plan for, or of all of yours."""
     dense: ModelId | None = None
     """An embedding model by LiteLLM's name, such as `ollama/nomic-embed-text`. It is sent what is
     remembered and searched for. `off` has memory searched by words alone. By default the small model of
     the extra `meaning`, if that is installed; it works here and sends nothing."""
+
+    @property
+    def owner(self) -> str:
+        """The user whose records are read and written. A folder has one owner and needs no name for them."""
+        return LOCAL_USER if self.url is None else self.user or user_name()
 
     @property
     def dense_model(self) -> str | None:

@@ -38,10 +38,11 @@ from orchestrator_cli.models.chain import ModelChain
 from orchestrator_cli.models.search import WebSearch
 from orchestrator_cli.models.sources import LiveModels, ModelSource
 from orchestrator_cli.process_limits import check_process_limits
+from orchestrator_cli.recall.fault_notices import FaultNotices
 from orchestrator_cli.recall.guidance import find_guidance
 from orchestrator_cli.recall.knowledge import KnowledgeReader
 from orchestrator_cli.recall.run_memory import RunMemory, open_dense, open_memory
-from orchestrator_cli.recall.sessions import workspace_scope
+from orchestrator_cli.recall.scopes import workspace_scope
 from orchestrator_cli.recall.skills import SkillReader
 from orchestrator_cli.roles import Role, askable, load_roles
 from orchestrator_cli.settings import Settings
@@ -328,10 +329,11 @@ def _open_services(
                 cancellation=cancellation,
             )
             closing.callback(servers.close)
-    knowledge = KnowledgeReader(settings, notice, dense)
-    memory = RunMemory(
-        store, dense, library, masks, stream.emit, workspace_scope(workspace.root), knowledge.embed
-    )
+    failed = FaultNotices(notice)
+    knowledge = KnowledgeReader(settings, failed, dense)
+    here = workspace_scope(workspace.root, settings.memory.owner)
+    seen = here if settings.memory.workspaces == "own" else here.user_wide
+    memory = RunMemory(store, dense, library, masks, failed, here, seen, knowledge.embed)
     registry = ToolRegistry(
         library,
         network=settings.network,

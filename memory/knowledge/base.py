@@ -34,6 +34,7 @@ from orchestrator_cli.durable.held_folder import has_mark
 
 SOURCE = "source"
 DOCUMENT = "document"
+KNOWLEDGE_KINDS = (SOURCE, DOCUMENT, CHUNK)
 
 PART_CHUNKS = 500
 """Chunks that are written at once."""
@@ -258,7 +259,7 @@ class KnowledgeBase:
             for document in documents:
                 chunks += _stored_chunks(memory, document.ref, document.scope)
                 ids.append(record_id(document.scope, DOCUMENT, document.ref))
-            memory.delete([*(record.id for record in chunks), *ids], Scope(user=self.scope.user))
+            memory.delete([*(record.id for record in chunks), *ids], self.scope.user_wide)
         return len(chunks)
 
     def exclude(self, source: KnowledgeSource, refs: Collection[str]) -> None:

@@ -18,9 +18,10 @@ from memory.knowledge.ingest import PROTECTED, FetchedPage, Ingester
 from memory.knowledge.ingest import IngestReport as IngestReport
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.recall.converter import REASON_CHARS, Converter
-from orchestrator_cli.recall.knowledge import open_knowledge, project_of
+from orchestrator_cli.recall.knowledge import open_knowledge
 from orchestrator_cli.recall.named_files import NamedFiles
 from orchestrator_cli.recall.run_memory import open_dense
+from orchestrator_cli.recall.scopes import own_scope, user_scope
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.tools.web import Resolve, fetch
 from toolsmith.sandbox.addresses import public_address
@@ -57,8 +58,8 @@ class KnowledgeAdmin:
         self._resolve = resolve
         self.root = settings.workspace.resolve()
         self._named = NamedFiles(settings)
-        self._here = Scope(project=project_of(settings))
-        self._seen = Scope() if everywhere else self._here
+        self._here, self._user = own_scope(settings), user_scope(settings)
+        self._seen = self._user if everywhere else self._here
 
     def listed(self) -> tuple[list[KnowledgeSource], list[StoredDocument]]:
         with self._opened() as base:
@@ -73,7 +74,7 @@ class KnowledgeAdmin:
 
         Paths are relative to the current folder.
         """
-        return IngestRun(self, [Scope() if for_user else self._here], list(wanted), on_document)
+        return IngestRun(self, [self._user if for_user else self._here], list(wanted), on_document)
 
     def refresh(self, on_document: OnDocument) -> "IngestRun":
         """Prepare to read all visible sources again; `run` starts it."""

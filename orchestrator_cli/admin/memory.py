@@ -19,13 +19,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
-from memory import FACT, RUN, SESSION, TURN, Hit, MemoryFault, MemoryStore, Record, Scope, open_store, scrub
+from memory import FACT, RUN, SESSION, TURN, WAITING, Hit, MemoryFault, MemoryStore, Record, open_store, scrub
 from memory.dense import FillResult, count_missing, fill_vectors, query_vector
 from memory.embedder import terms
 from memory.ends import without_end
 from memory.facts import UserFact, facts_by_rule, topic_of
+from memory.knowledge.base import KNOWLEDGE_KINDS
 from memory.profile import FADED, FactChanges, learn, strength
-from memory.records import TOOL, USAGE
+from memory.records import LOCAL_USER, TOOL, USAGE
 from memory.residue import Residue, find_residue
 from memory.retrieval import retrieve
 from memory.small_model import SMALL_MODEL
@@ -35,16 +36,20 @@ from memory.transfer import (
     as_untrusted,
     from_jsonl,
     import_records,
+    local_id,
     migrate,
+    owned_by,
     to_jsonl,
 )
+from memory.visibility import sees, workspace_of
+from memory.waiting import count_waiting
+from orchestrator_cli.admin.leftovers import Leftover, leftover, log_contains
 from orchestrator_cli.durable.files import append_line, read_records
 from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
-from orchestrator_cli.journal.hash_chain import log_bytes
 from orchestrator_cli.recall.named_files import read_named
 from orchestrator_cli.recall.rebuild import Rebuilt, rebuild
 from orchestrator_cli.recall.run_memory import EMBEDDED_AT_ONCE, open_dense, open_memory
-from orchestrator_cli.recall.sessions import workspace_scope
+from orchestrator_cli.recall.scopes import own_scope, user_scope
 from orchestrator_cli.recall.written_files import write_named
 from orchestrator_cli.runs.find import recent
 from orchestrator_cli.settings import Settings
@@ -58,14 +63,6 @@ _ID = re.compile(rf"[0-9a-f-]{{{LEAST_ID},36}}")
 _MAX_FACT_CHARS = 400
 _OVERFETCH = 4
 """How many times the limit is searched for, because neighbours of hits are dropped."""
-
-
-@dataclass(frozen=True)
-class Leftover:
-    """A file that still contains the forgotten text, and how to remove it."""
-
-    path: Path
-    remedy: str
 
 
 @dataclass(frozen=True)
@@ -105,6 +102,8 @@ class MemoryStats:
     """Records of all workspaces without a vector of that model."""
     vectors: dict[str, int]
     """The number of dense vectors, by name."""
+    waiting: dict[str, int]
+    """How many writes wait for servers, by their folder."""
     set_aside: tuple[Path, ...]
 
 
@@ -123,7 +122,8 @@ class MemoryAdmin:
     ) -> None:
         self._settings = settings
         self._warn = warn
-        self._scope = Scope() if everywhere else workspace_scope(settings.workspace)
+        self._user = user_scope(settings)
+        self._scope = self._user if everywhere else own_scope(settings)
 
     def all(self, kinds: Sequence[str] = (), *, past: bool = False) -> list[Record]:
         """The records, newest first; by default without messages, usage and chunks.
@@ -133,7 +133,8 @@ class MemoryAdmin:
         _check_kinds(kinds)
         with self._open() as store:
             found = store.all(kinds, self._scope, at="ever" if past else "now")
-        return found if kinds else [record for record in found if record.kind not in (TURN, "usage", "chunk")]
+        hidden = () if kinds else (TURN, USAGE, *KNOWLEDGE_KINDS)
+        return [record for record in found if sees(self._scope, record) and record.kind not in hidden]
 
     def facts(self) -> list[Record]:
         return self.all((FACT,))
@@ -155,7 +156,7 @@ class MemoryAdmin:
         with self._open() as store:
             if dense is not None and dense.model == SMALL_MODEL:
                 # It costs nothing but the moment that the question needs it anyway.
-                fill_vectors(store, dense, Scope(), limit=EMBEDDED_AT_ONCE)
+                fill_vectors(store, dense, self._user, limit=EMBEDDED_AT_ONCE)
             near = query_vector(store, dense, wanted)
             hits = retrieve(
                 store, wanted, kinds=kinds, scope=self._scope, limit=_OVERFETCH * limit, near=near
@@ -208,36 +209,37 @@ class MemoryAdmin:
         self._note_forgotten(records)
         hidden = [ident] if not records and (ident := _full_id(what)) is not None else []
         with self._open() as store:
-            for user in {record.scope.user for record in records}:
-                store.delete([r.id for r in records if r.scope.user == user], Scope(user=user))
+            store.delete([record.id for record in records], self._user)
             if hidden and not store.delete(hidden, self._scope):
                 raise UsageError(
                     f"No record has the id {what}.", "With --all, it is deleted in all workspaces."
                 )
             # The engine compresses records, so their bytes do not always show the text.
-            left = tuple(r for r in store.scan() if any(_holds(r, text) for text in texts))
+            kept = store.all((), self._user, at="ever")
+            left = tuple(r for r in kept if any(_holds(r, text) for text in texts))
         home = self._settings.home
         found = find_residue(home, texts)
         folder = home / "memory"
         inside = find_residue(folder, texts)
         elsewhere = [path for path in found.found if not path.is_relative_to(folder)]
         roots = {Path(r.scope.project) for r in records if r.scope.project} | {self._settings.workspace}
-        logs = [root / "fileLog.md" for root in sorted(roots) if _log_contains(root / "fileLog.md", texts)]
-        leftovers = tuple(Leftover(path, _remedy(path, home)) for path in (*elsewhere, *logs))
+        logs = [root / "fileLog.md" for root in sorted(roots) if log_contains(root / "fileLog.md", texts)]
+        leftovers = tuple(leftover(path, home) for path in (*elsewhere, *logs))
         return ForgetResult(
             (*(record.id for record in records), *hidden), inside, left, leftovers, self._settings.memory.url
         )
 
     @property
     def _forgotten(self) -> Path:
-        """The ids of forgotten records, one a line: a journal may still have their text, see `rebuild`."""
+        """The ids (`local_id`) of forgotten records, one a line: a journal may still have their text, see
+        `rebuild`."""
         return self._settings.home / "memory" / "forgotten"
 
     def _note_forgotten(self, records: Iterable[Record]) -> None:
         try:
             self._forgotten.parent.mkdir(parents=True, exist_ok=True)
             for record in records:
-                append_line(self._forgotten, str(record.id).encode(), sync=False)
+                append_line(self._forgotten, str(local_id(record)).encode(), sync=False)
         except OSError as exc:
             raise RunFailed(
                 f"Nothing was forgotten: {self._forgotten} cannot be written ({exc.strerror}).",
@@ -262,7 +264,8 @@ class MemoryAdmin:
         found = recent(self._settings, everywhere=True, limit=sys.maxsize)
         mine = [run.state for run in found if run.where.home == self._settings.home]
         with self._open() as store:
-            return rebuild(reversed(mine), store, Library(self._settings.home / "tools"), forgotten)
+            library = Library(self._settings.home / "tools")
+            return rebuild(reversed(mine), store, library, forgotten, self._user)
 
     # --- moving
 
@@ -276,14 +279,15 @@ class MemoryAdmin:
         return to_jsonl(self._all_records())
 
     def import_file(self, source: Path, *, mine: bool, replace: bool) -> ImportResult:
-        """Import an export; if one line is wrong, nothing is imported. `-` is standard input.
+        """Import an export as records of this user; if one line is wrong, nothing is imported. `-` is
+        standard input.
 
         `mine` trusts the file as far as it says; `replace` overwrites records with other content.
         """
         try:
             piped, most = str(source) == "-", 1 << 28
             data = sys.stdin.buffer.read() if piped else read_named(source, self._settings, most)
-            records = from_jsonl(data.decode("utf-8").split("\n"))
+            records = owned_by(self._user.user, from_jsonl(data.decode("utf-8").split("\n")))
         except OSError as exc:
             raise UsageError(f"{source} cannot be read: {exc.strerror}.", "Name a file.") from exc
         except UnicodeDecodeError as exc:
@@ -308,10 +312,14 @@ class MemoryAdmin:
                 contextlib.closing(open_store(self._settings.home / "memory", warn=self._warn))
             )
             server = closing.enter_context(
-                contextlib.closing(open_store(Path(), url=url, api_key=key, warn=self._warn))
+                contextlib.closing(open_store(Path(), url=url, api_key=key, warn=self._warn, waits=False))
             )
             source, target = (folder, server) if to == "server" else (server, folder)
-            return migrate(source, target, on_progress)
+            users = (LOCAL_USER, self._user.user) if to == "server" else (self._user.user, LOCAL_USER)
+            # A folder without records would not notice that the server is away.
+            server.count(FACT, self._user)
+            # Documents are on a server too, but have a folder of their own.
+            return migrate(source, target, on_progress, users=users, without=KNOWLEDGE_KINDS)
 
     def embed(self, on_progress: Callable[[int, int], None], *, anew: bool = False) -> FillResult:
         """Make the missing vectors of memory and the knowledge base; with `anew`, make all of them again."""
@@ -330,17 +338,17 @@ class MemoryAdmin:
         for open_one in stores:
             with _translated(), open_one() as store:
                 if anew:
-                    store.drop_vectors(dense.name)
-                done = fill_vectors(store, dense, Scope(), on_progress=on_progress)
+                    store.drop_vectors(dense.name, self._user)
+                done = fill_vectors(store, dense, self._user, on_progress=on_progress)
                 total = FillResult(total.made + done.made, total.missing + done.missing)
         return total
 
     def stats(self) -> MemoryStats:
         now, url = datetime.now(UTC), self._settings.memory.url
         with self._open() as store:
-            every = [r for r in store.scan() if self._scope.covers(r.scope)]
+            every = [r for r in store.all((), self._scope, at="ever") if self._is_shown(r)]
             vectors, model = store.vectors(), self._settings.memory.dense_model
-            without = count_missing(store, model, Scope()) if model else 0
+            without = count_missing(store, model, self._user) if model else 0
         facts = [record for record in every if record.kind == FACT]
         folder = self._settings.home / "memory"
         files = [path for path in folder.rglob("*") if path.is_file()]
@@ -352,17 +360,22 @@ class MemoryAdmin:
             faded=sum(record.holds(now) and strength(record, now) < FADED for record in facts),
             pinned=sum(record.pinned for record in every),
             untrusted=sum(not record.trusted for record in every),
-            workspaces=len({record.scope.project for record in every if record.scope.project}),
+            workspaces=len({place for record in every if (place := workspace_of(record))}),
             dense=model,
             lacking=without,
             vectors=vectors,
-            set_aside=(*sorted(folder.glob("shard.corrupt-*")), *sorted(folder.glob("outbox/*.unreadable"))),
+            waiting={str(place): count for place, count in count_waiting(folder / WAITING).items()},
+            set_aside=(*sorted(folder.glob("shard.corrupt-*")), *sorted(folder.rglob("*.unreadable"))),
         )
 
     def _all_records(self) -> list[Record]:
         """All records of the scope, newest first, whether they hold or not."""
         with self._open() as store:
-            return store.all((), self._scope, at="ever")
+            return [r for r in store.all((), self._scope, at="ever") if self._is_shown(r)]
+
+    def _is_shown(self, record: Record) -> bool:
+        """Whether the record is seen, and no document: those on a server belong to `orch kb`."""
+        return sees(self._scope, record) and record.kind not in KNOWLEDGE_KINDS
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[MemoryStore]:
@@ -415,31 +428,3 @@ def _texts(records: Iterable[Record], what: str) -> list[str]:
     texts = [str(record.data.get("text") or record.text) for record in records]
     quotes = [record.source.quote for record in records if record.source is not None and record.kind == FACT]
     return [text for text in dict.fromkeys((*texts, *quotes)) if text.strip()] or [what]
-
-
-def _log_contains(path: Path, texts: Iterable[str]) -> bool:
-    """Whether a log contains the longest line of one of the texts."""
-    try:
-        content = log_bytes(path)
-    except OSError:
-        return False
-    longest = [max(text.splitlines(), key=len).strip() for text in texts if text.strip()]
-    return any(line.encode("utf-8", "replace") in content for line in longest if line)
-
-
-def _remedy(path: Path, home: Path) -> str:
-    inside = path.relative_to(home).parts if path.is_relative_to(home) else ()
-    match inside:
-        case ("demo", *_):
-            return f"rm -r {home / 'demo'}"
-        case ("runs", run, *_):
-            return f"rm -r {home / 'runs' / run}   (the run can then be neither resumed nor undone)"
-        case ("history",):
-            return "your command history: remove the line with an editor"
-        case ("knowledge", *_):
-            return "orch kb remove SOURCE"
-        case ("tools", *_):
-            return "a built tool: orch tools remove NAME"
-        case ():
-            return "remove it with an editor; orch log verify will report the entry as altered"
-    return "remove the file while no orch process is running"

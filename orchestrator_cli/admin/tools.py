@@ -22,6 +22,7 @@ from orchestrator_cli.events import ApprovalGiven, Asked
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.recall.named_files import NamedFiles
 from orchestrator_cli.recall.run_memory import IndexChanges, open_memory, reindex_tools
+from orchestrator_cli.recall.scopes import user_scope
 from orchestrator_cli.recall.written_files import check_written
 from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings
@@ -262,7 +263,7 @@ class ToolAdmin:
         memory = open_memory(self._settings, self._warn)
         with contextlib.closing(memory), _translated():
             try:
-                return reindex_tools(self.library, memory)
+                return reindex_tools(self.library, memory, user_scope(self._settings))
             except MemoryFault as exc:
                 raise RunFailed(f"The index of tools could not be written: {exc}") from exc
 

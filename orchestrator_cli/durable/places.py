@@ -52,6 +52,15 @@ def home_folders() -> tuple[Path, ...]:
     return tuple(dict.fromkeys(path for path in found if path.is_absolute()))
 
 
+def user_name() -> str:
+    """The user's name in the user database, and not that of the environment; a number if it has none."""
+    user = os.geteuid()
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user-{user}"
+
+
 def xdg_folders() -> tuple[tuple[Path, str], ...]:
     """The folders that `XDG_*` name instead of the usual ones, with the usual path in a home folder."""
     found = ((os.environ.get(variable, ""), usual) for variable, usual in XDG.items())

@@ -19,16 +19,13 @@ from typing import Any
 from memory import Dense, MemoryFault, Scope, open_store
 from memory.knowledge import FoundChunk, KnowledgeBase
 from orchestrator_cli.durable.foreign import in_brackets
+from orchestrator_cli.recall.fault_notices import FaultNotices
+from orchestrator_cli.recall.scopes import own_scope
 from orchestrator_cli.settings import Settings
 
 MAX_PIECES = 20
 
 Piece = dict[str, Any]
-
-
-def project_of(settings: Settings) -> str:
-    """The project of a workspace in the knowledge base."""
-    return str(settings.workspace.resolve())
 
 
 @contextlib.contextmanager
@@ -43,6 +40,7 @@ def open_knowledge(
         api_key=engine.api_key,
         warn=warn,
         remedy="Add the documents again with: orch kb add",
+        waits=False,
     )
     with contextlib.closing(store):
         yield KnowledgeBase(store, scope, dense)
@@ -51,9 +49,9 @@ def open_knowledge(
 class KnowledgeReader:
     """Look-ups of a run. The store is opened for each one; no files are created if no document was added."""
 
-    def __init__(self, settings: Settings, warn: Callable[[str], None], dense: Dense | None = None) -> None:
+    def __init__(self, settings: Settings, failed: FaultNotices, dense: Dense | None = None) -> None:
         self._settings = settings
-        self._warn = warn
+        self._failed = failed
         self._dense = dense
 
     @functools.cached_property
@@ -65,7 +63,7 @@ class KnowledgeReader:
             with self._opened() as base:
                 return bool(base)
         except MemoryFault as exc:
-            self._warn(f"The knowledge base cannot be read: {exc}")
+            self._failed("The knowledge base cannot be read", exc)
             return False
 
     def embed(self, limit: int) -> None:
@@ -87,8 +85,7 @@ class KnowledgeReader:
             return [self._piece(found) for found in base.read(ref, part, parts)]
 
     def _opened(self) -> contextlib.AbstractContextManager[KnowledgeBase]:
-        scope = Scope(project=project_of(self._settings))
-        return open_knowledge(self._settings, scope, self._warn, self._dense)
+        return open_knowledge(self._settings, own_scope(self._settings), self._failed.notice, self._dense)
 
     @property
     def _root(self) -> Path:

@@ -21,6 +21,7 @@ from memory import (
     Dense,
     EmbeddingFailed,
     Memory,
+    MemoryAway,
     MemoryBusy,
     MemoryFault,
     MemoryStore,
@@ -45,26 +46,22 @@ from memory.records import RUN, TOOL, record_id
 from memory.sessions import save_exchange
 from memory.small_model import FLOORS, SMALL_MODEL, small_model
 from memory.templates import Template, plan_fingerprint, template_of
-from orchestrator_cli import events
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import ConfigError, LimitReached, OrchError, ProviderError
-from orchestrator_cli.journal.journal import Emit
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.chain import EmbeddingModel
 from orchestrator_cli.models.own_keys import own_keys
 from orchestrator_cli.plan import order
 from orchestrator_cli.planning.planner import PlannerContext, reads_outside
-from orchestrator_cli.recall.sessions import exchange_of, workspace_scope
+from orchestrator_cli.recall.fault_notices import FaultNotices
+from orchestrator_cli.recall.sessions import exchange_of
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, Work
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError
 from toolsmith.library import Library
 from toolsmith.spec import Need
-
-TOOL_SCOPE = Scope()
-"""Built tools serve every workspace."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +76,12 @@ class IndexChanges:
         return bool(self.added or self.removed)
 
 
-def add_missing_tools(library: Library, memory: Memory) -> IndexChanges:
-    """Add missing and outdated tools to the index. Raises `MemoryFault`."""
+def add_missing_tools(library: Library, memory: Memory, user: Scope) -> IndexChanges:
+    """Add missing and outdated tools to the user's index. Raises `MemoryFault`."""
     known = library.known()
     if not known:
         return IndexChanges()
-    found = memory.get([record_id(TOOL_SCOPE, TOOL, name) for name in known], TOOL_SCOPE)
+    found = memory.get([record_id(user, TOOL, name) for name in known], user)
     versions = {record.key: record for record in found}
     missing = [
         name
@@ -92,28 +89,28 @@ def add_missing_tools(library: Library, memory: Memory) -> IndexChanges:
         if name not in versions or versions[name].data.get("version") != str(version)
     ]
     tools = [tool for name in missing if (tool := _readable(library, name)) is not None]
-    memory.add([_index_entry(tool, _prompts(versions.get(tool.name))) for tool in tools])
+    memory.add([_index_entry(tool, _prompts(versions.get(tool.name)), user) for tool in tools])
     return IndexChanges(added=tuple(tool.name for tool in tools))
 
 
-def reindex_tools(library: Library, memory: Memory) -> IndexChanges:
+def reindex_tools(library: Library, memory: Memory, user: Scope) -> IndexChanges:
     """Also remove tools that the library does not have. Raises `MemoryFault`."""
-    changes, known = add_missing_tools(library, memory), library.known()
-    gone = [record for record in memory.all(TOOL, TOOL_SCOPE) if record.key not in known]
+    changes, known = add_missing_tools(library, memory, user), library.known()
+    gone = [record for record in memory.all(TOOL, user) if record.key not in known]
     if gone:
-        memory.delete([record.id for record in gone], TOOL_SCOPE)
+        memory.delete([record.id for record in gone], user)
     return IndexChanges(changes.added, tuple(sorted(record.key for record in gone)))
 
 
-def _index_entry(tool: BuiltTool, prompts: list[str]) -> Record:
-    """The index entry of a tool that served these prompts."""
+def _index_entry(tool: BuiltTool, prompts: list[str], user: Scope) -> Record:
+    """The index entry of a tool that served these prompts, in every workspace."""
     trust: Trust = "own" if tool.origin.imported_from is None else "file"
     return tool_record(
         name=tool.name,
         version=str(tool.version),
         purpose=tool.spec.purpose,
         signature=tool.spec.signature,
-        scope=TOOL_SCOPE,
+        scope=user,
         prompts=prompts,
         trust=trust,
     )
@@ -147,9 +144,11 @@ class RunMemory:
     """The model that makes vectors, if there is one."""
     library: Library
     masks: Redactor
-    emit: Emit
+    failed: FaultNotices
     scope: Scope
     """What belongs to the run's workspace."""
+    seen: Scope
+    """Where the runs and conversations come from that its planner sees."""
     embed_documents: Callable[[int], None] | None = None
     """Makes missing vectors of the knowledge base, at most so many."""
 
@@ -165,16 +164,16 @@ class RunMemory:
             near = self._near_if_ready(asked)
             with self.store.opened() as memory:
                 try:
-                    add_missing_tools(self.library, memory)
+                    add_missing_tools(self.library, memory, self._user)
                 except (MemoryFault, LibraryError, OSError) as exc:
-                    self._notice(f"The index of tools could not be kept in step: {exc}")
-                found = recall(memory, prompt, scope=Scope(), near=near)
+                    self.failed("The index of tools could not be kept in step", exc)
+                found = recall(memory, prompt, scope=self.seen, near=near)
                 facts = recall_facts(memory, asked, scope=self.scope, now=datetime.now(UTC), near=near)
                 spent = HEADING_TOKENS + sum(line_cost(fact.line) for fact in facts) if facts else 0
                 said = recall_findings(
                     memory,
                     asked,
-                    scope=self.scope,
+                    scope=self.seen,
                     session=session,
                     besides=(run, *(one.run for one in found.runs), *found.withheld),
                     budget=MEMORY_TOKENS - spent,
@@ -183,8 +182,18 @@ class RunMemory:
                 withheld = (*found.withheld, *said.withheld)
                 return found.model_copy(update={"known": facts, "findings": said.shown, "withheld": withheld})
         except MemoryFault as exc:
-            self._notice(f"Nothing could be recalled: {exc}")
+            self.failed("Nothing could be recalled", exc)
             return RecallResult()
+
+    @property
+    def _user(self) -> Scope:
+        return self.scope.user_wide
+
+    def _tool_record(self, memory: Memory, tool: BuiltTool, prompt: str) -> Record:
+        """The index entry of a tool, with this prompt added to those it has served. Raises `MemoryFault`."""
+        known = memory.get([record_id(self._user, TOOL, tool.name)], self._user)
+        served = [each for record in known for each in _prompts(record)]
+        return _index_entry(tool, [*(each for each in served if each != prompt), prompt], self._user)
 
     def _near_if_ready(self, asked: str) -> DenseVector | None:
         """The text as a vector; None if the small model is not loaded: no run waits for it."""
@@ -197,18 +206,18 @@ class RunMemory:
         try:
             wanted = f"{need.name.replace('_', ' ')}. {need.purpose}"
             near = self._near_if_ready(wanted)
-            found = recall(self.store, wanted, scope=Scope(), near=near)
+            found = recall(self.store, wanted, scope=self._user, near=near)
         except MemoryFault as exc:
-            self._notice(f"Similar tools could not be recalled: {exc}")
+            self.failed("Similar tools could not be recalled", exc)
             return []
         return [tool.name for tool in found.tools if tool.serves]
 
     def plans_like(self, prompt: str) -> list[Any]:
         """The plans of earlier runs whose prompts share words with this one, as memory keeps them."""
         try:
-            hits = self.store.search(Query(prompt, kinds=RUN, scope=Scope(), limit=RUNS_LOOKED_AT))
+            hits = self.store.search(Query(prompt, kinds=RUN, scope=self._user, limit=RUNS_LOOKED_AT))
         except MemoryFault as exc:
-            self._notice(f"How roles did before could not be recalled: {exc}")
+            self.failed("How roles did before could not be recalled", exc)
             return []
         # What others have written may inform a planner; it decides nothing.
         return [hit.record.data.get("plan") for hit in hits if hit.record.is_own]
@@ -235,7 +244,16 @@ class RunMemory:
         outside = bool(state.occasion) or reads_outside(
             (*state.earlier, state.plan), planner_context, networked
         )
-        run = record_of(state, outcome, answer, seconds, reads_outside=outside, files=files, masks=self.masks)
+        run = record_of(
+            state,
+            outcome,
+            answer,
+            seconds,
+            user=self._user,
+            reads_outside=outside,
+            files=files,
+            masks=self.masks,
+        )
         session = state.conversation.session
         try:
             try:
@@ -244,17 +262,20 @@ class RunMemory:
                     known = memory.get([run.id], run.scope)
                     if said_of_it := deciding(known[0]).data.get("feedback") if known else None:
                         run = run.model_copy(update={"data": run.data | {"feedback": said_of_it}})
-                    memory.add([run, *(_tool_record(memory, tool, state.prompt) for tool in used)])
+                    memory.add([run, *(self._tool_record(memory, tool, state.prompt) for tool in used)])
                     if session:
                         save_exchange(memory, session, exchange_of(state, answer, self.masks), self.scope)
-            except MemoryBusy:
+            except (MemoryBusy, MemoryAway):
                 # What a tool has served can only be added to what is read. The run itself can wait.
                 self.store.add([run])
                 if session:
-                    self._notice(f"Session {session} could not be kept: memory is busy.")
+                    self.failed.notice(
+                        f"Memory cannot be read now, so session {session} is without this run; to add it "
+                        "later: orch memory rebuild"
+                    )
             self._embed()
         except MemoryFault as exc:
-            self._notice(f"The run could not be remembered: {exc}")
+            self.failed("The run could not be remembered", exc)
 
     def _embed(self) -> None:
         """Make the vectors that are missing, if the user wants any; nothing waits for them."""
@@ -262,15 +283,14 @@ class RunMemory:
             return
         # What can be done later does not change how a run ends.
         with contextlib.suppress(OrchError, KeyboardInterrupt):
-            done = fill_vectors(self.store, self.dense, Scope(), limit=EMBEDDED_AT_ONCE)
+            done = fill_vectors(self.store, self.dense, self._user, limit=EMBEDDED_AT_ONCE)
             if self.embed_documents is not None:
                 self.embed_documents(EMBEDDED_AT_ONCE)
             # What costs nothing goes on by itself, a part at the end of each run.
             if done.made and done.missing and self.dense.model != SMALL_MODEL:
-                self._notice(f"{done.missing:,} things remembered have no vectors yet: orch memory embed")
-
-    def _notice(self, message: str) -> None:
-        self.emit(events.Noticed(message=message))
+                self.failed.notice(
+                    f"{done.missing:,} things remembered have no vectors yet: orch memory embed"
+                )
 
 
 def record_of(
@@ -279,6 +299,7 @@ def record_of(
     answer: str,
     seconds: float,
     *,
+    user: Scope,
     reads_outside: bool,
     files: Collection[str] | None,
     masks: Redactor,
@@ -287,6 +308,7 @@ def record_of(
     """What memory keeps of a run; arguments as in `RunMemory.remember`.
 
     Args:
+        user: whose run it was.
         reads_outside: whether it may have read what others wrote (see `planner.reads_outside`).
         ended: when it ended; None for now.
     """
@@ -304,7 +326,7 @@ def record_of(
         outcome=outcome,
         answer=masks(answer),
         plan=masks(plan_record(state)),
-        scope=Scope(),
+        scope=user,
         revisions=len(state.own_lessons),
         calls=state.usage.calls,
         cost=None if state.usage.unpriced else state.usage.cost,
@@ -316,7 +338,7 @@ def record_of(
         fingerprint=plan_fingerprint(rows, prompt),
         from_web=reads_outside and state.revisions > 0,
         outside=reads_outside,
-        workspace=str(workspace_scope(Path(state.started.workspace)).project) if state.started else "",
+        workspace=str(Path(state.started.workspace).resolve()) if state.started else "",
         wished=state.is_wished,
         undone=state.undone,
         created=ended,
@@ -358,13 +380,6 @@ def open_memory(settings: Settings, warn: Callable[[str], None]) -> MemoryStore:
     except MemoryFault as exc:
         place = "See memory.url in orch.toml." if settings.memory.url else f"It is in {settings.home}/memory."
         raise ConfigError(f"The memory cannot be opened: {exc}", place) from exc
-
-
-def _tool_record(memory: Memory, tool: BuiltTool, prompt: str) -> Record:
-    """The index entry of a tool, with this prompt added to those it has served. Raises `MemoryFault`."""
-    known = memory.get([record_id(TOOL_SCOPE, TOOL, tool.name)], TOOL_SCOPE)
-    served = [each for record in known for each in _prompts(record)]
-    return _index_entry(tool, [*(each for each in served if each != prompt), prompt])
 
 
 # --- the user's embedding model

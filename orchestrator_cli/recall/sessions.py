@@ -6,7 +6,6 @@ Conversations are stored by `memory.sessions`.
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 
 from memory import Memory, Scope, scrub
 from memory.sessions import Exchange, SessionSummary, compact, is_session_name, list_sessions
@@ -14,11 +13,6 @@ from orchestrator_cli.errors import UsageError
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.state import RunState
 from orchestrator_cli.values import Conversation, Turn
-
-
-def workspace_scope(workspace: Path) -> Scope:
-    """The scope of a workspace in memory; it includes records that belong to no workspace."""
-    return Scope(project=str(workspace.resolve()))
 
 
 def new_session_name() -> str:

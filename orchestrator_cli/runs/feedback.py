@@ -29,9 +29,10 @@ def give_feedback(
     why: str,
     *,
     memory: MemoryStore,
+    user: Scope,
     views: Callable[[], Iterable[EventView]],
 ) -> str:
-    """Record a vote on a run; returns the consequence, in a sentence. Raises `UsageError`."""
+    """Record a vote on a run of `user`; returns the consequence, in a sentence. Raises `UsageError`."""
     reason = scrub(" ".join(why.split()))[:WHY_CHARS]
     with run_lock(where.folder):
         state = fold(where.events())
@@ -45,27 +46,28 @@ def give_feedback(
             stream.emit(events.FeedbackGiven(vote=vote, why=reason))
         finally:
             stream.close()
-    return _learn(where.run, vote, reason, memory)
+    return _learn(where.run, vote, reason, memory, user)
 
 
-def learn_undo(where: PastRun, memory: MemoryStore) -> None:
+def learn_undo(where: PastRun, memory: MemoryStore, user: Scope) -> None:
     """Have memory know that a run was undone, however often that is said. Raises `MemoryFault`."""
-    _change(where.run, as_undone, memory)
+    _change(where.run, as_undone, memory, user)
 
 
-def _change(run: str, change: Callable[[Record], Record], memory: MemoryStore) -> Sequence[Record]:
+def _change(
+    run: str, change: Callable[[Record], Record], memory: MemoryStore, user: Scope
+) -> Sequence[Record]:
     """The user's own records of a run, before the change."""
-    scope = Scope()
     with memory.opened() as turn:
-        known = [r for r in turn.get([record_id(scope, RUN, run)], scope) if r.is_own]
+        known = [r for r in turn.get([record_id(user, RUN, run)], user) if r.is_own]
         turn.add([change(record) for record in known])
     return known
 
 
-def _learn(run: str, vote: Vote, why: str, memory: MemoryStore) -> str:
+def _learn(run: str, vote: Vote, why: str, memory: MemoryStore, user: Scope) -> str:
     now = datetime.now(UTC)
     try:
-        known = _change(run, lambda record: with_vote(record, vote, why, now), memory)
+        known = _change(run, lambda record: with_vote(record, vote, why, now), memory, user)
     except MemoryFault as exc:
         return f"Run {run} is called {vote} in its journal, but memory could not be updated: {exc}"
     if not known:

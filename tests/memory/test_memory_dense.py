@@ -38,10 +38,10 @@ from memory.dense import (
     vector_name,
 )
 from memory.edge import EdgeStore
-from memory.edge_folder import exclusive
 from memory.embedder import Floors
 from memory.knowledge import KnowledgeBase, NewDocument
 from memory.knowledge.chunks import Document, DocumentPart
+from memory.outbox import exclusive
 from memory.profile import recall_facts
 from memory.retrieval import retrieve
 from memory.sessions import turn_record
@@ -305,7 +305,7 @@ def test_another_size_under_the_same_name_warns_with_remedy(store: MemoryStore) 
     assert found(store, other, "boat") == ["b"]
     assert fill_vectors(store, other, ME) == FillResult(0, 1)
     assert "orch memory embed --anew" in warned[0]
-    store.drop_vectors(other.name)
+    store.drop_vectors(other.name, ME)
     assert fill_vectors(store, Dense("test", other._embed), ME) == FillResult(2, 0)
 
 
@@ -331,7 +331,7 @@ def test_forgetting_erases_vectors_from_the_disk(tmp_path: Path) -> None:
     store.delete([secret.id], ME)
     assert not has(tmp_path, held["secret"])
     assert has(tmp_path, held["kept"])
-    store.drop_vectors(dense.name)
+    store.drop_vectors(dense.name, ME)
     assert not has(tmp_path, held["kept"])
     assert store.search(Query("film", kinds=(), scope=ME))[0].record == kept
 

@@ -1,12 +1,10 @@
 """What is kept of a run and of a tool, and what is taken out of it first."""
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory import MemoryUnavailable, Scope, open_store, run_record, scrub, tool_record
+from memory import Scope, run_record, scrub, tool_record
 from memory.distiller import REMOVED
 
 ME = Scope(user="ada", project="engine")
@@ -116,10 +114,3 @@ def test_the_latest_twenty_requests_of_a_tool_are_kept() -> None:
     prompts = [f"request number {number}" for number in range(30)]
     record = tool_record(name="t", version="1", purpose="", signature="", prompts=prompts, scope=ME)
     assert record.data["prompts"] == prompts[10:]
-
-
-def test_a_server_that_cannot_be_reached_is_named_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(
-        MemoryUnavailable, match=r"http://127\.0\.0\.1:9 cannot be reached.*unset memory\.url"
-    ):
-        open_store(tmp_path, url="http://127.0.0.1:9")

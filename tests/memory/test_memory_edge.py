@@ -12,8 +12,8 @@ import qdrant_edge
 
 from memory import MemoryBusy, MemoryUnavailable, Query, Record, Scope
 from memory.edge import EdgeStore
-from memory.edge_folder import exclusive
 from memory.embedder import default_embedder
+from memory.outbox import exclusive
 from memory.records import to_payload
 
 ME = Scope()

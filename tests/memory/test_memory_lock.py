@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from memory import MemoryBusy, MemoryUnavailable
-from memory.edge_folder import exclusive
+from memory.outbox import exclusive
 
 WAITER = """
 import sys
 from pathlib import Path
-from memory.edge_folder import exclusive
+from memory.outbox import exclusive
 with exclusive(Path(sys.argv[1]), wait_s=float(sys.argv[2])):
     pass
 """

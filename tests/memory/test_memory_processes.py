@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from concurrency import WRITER, eight_writers_two_killed, finished, kill_after, start, stored
+from qdrant_face import QdrantFace
 
 from memory import Scope, record_id
 from memory.edge import EdgeStore
@@ -36,6 +37,27 @@ def test_eight_processes_write_two_are_killed_and_nothing_is_lost(tmp_path: Path
     assert came.unacknowledged <= 2
     # No reader may have to wait for the end of the crowd.
     assert len(came.reads_s) > 1
+
+
+def test_eight_processes_write_to_a_server_that_comes_and_goes(tmp_path: Path) -> None:
+    with QdrantFace() as face:
+        came = eight_writers_two_killed(tmp_path, batches=12, kill_at=2, face=face)
+    assert came.lost == frozenset()
+    assert came.doubled == came.set_aside == 0
+    assert came.unacknowledged <= 2
+    assert list(tmp_path.glob("waiting/*/*.json")) == []
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("where", ["folder", "server"])
+def test_twenty_rounds_of_eight_writers_lose_and_double_nothing(tmp_path: Path, where: str) -> None:
+    for turn in range(20):
+        with QdrantFace() as face:
+            place = face if where == "server" else None
+            came = eight_writers_two_killed(tmp_path / str(turn), batches=25, kill_at=1 + turn, face=place)
+        assert came.lost == frozenset()
+        assert came.doubled == came.set_aside == 0
 
 
 def test_the_folder_opens_after_kills_in_the_middle_of_writes(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from memory import Record, Scope
 from memory.edge import EdgeStore
-from memory.edge_folder import exclusive
+from memory.outbox import exclusive
 from memory.residue import Residue, find_residue
 
 ME = Scope()

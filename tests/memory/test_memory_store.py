@@ -1,12 +1,12 @@
 """The contract of `MemoryStore`, asked of every engine.
 
-A real server is asked only when ORCH_TEST_QDRANT_URL names one; each test keeps to a user of its own, so
-that it may be a server with other data.
+"client over HTTP" is the client as a server sees it, see `qdrant_face`. A real server is asked only when
+ORCH_TEST_QDRANT_URL names one; each test keeps to a user of its own, so that it may be a server with other
+data.
 """
 
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 from fake_embeddings import meaning, meanings
+from qdrant_face import QdrantFace
 
 from memory import (
     Dense,
@@ -25,6 +26,7 @@ from memory import (
     Record,
     Scope,
     Source,
+    open_store,
     recall,
     record_id,
     run_record,
@@ -33,38 +35,45 @@ from memory import (
 from memory.dense import FillResult, count_missing, fill_vectors
 from memory.edge import EdgeStore
 from memory.records import to_payload
+from memory.server import ServerStore
+
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
 
 
 def _server_in_memory() -> MemoryStore:
     from qdrant_client import QdrantClient
 
-    from memory.server import ServerStore
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Payload indexes have no effect in the local Qdrant")
-        return ServerStore("memory", client=QdrantClient(":memory:"))
+    return ServerStore("memory", client=QdrantClient(":memory:"))
 
 
 def _real_server() -> MemoryStore:
     url = os.environ.get("ORCH_TEST_QDRANT_URL")
     if not url:
         pytest.skip("no Qdrant server: ORCH_TEST_QDRANT_URL is not set")
-    from memory.server import ServerStore
-
     return ServerStore(url, os.environ.get("ORCH_TEST_QDRANT_API_KEY"))
 
 
-@pytest.fixture(params=["edge", "client in memory", "server"])
+@pytest.fixture(params=["edge", "client in memory", "client over HTTP", "waiting", "server"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MemoryStore]:
     match request.param:
         case "edge":
             made: MemoryStore = EdgeStore(tmp_path / "memory")
         case "client in memory":
             made = _server_in_memory()
+        case "client over HTTP":
+            made = ServerStore(request.getfixturevalue("face").url)
+        case "waiting":
+            made = open_store(tmp_path, url=request.getfixturevalue("face").url)
         case _:
             made = _real_server()
     yield made
     made.close()
+
+
+@pytest.fixture
+def face() -> Iterator[QdrantFace]:
+    with QdrantFace() as serving:
+        yield serving
 
 
 @pytest.fixture
@@ -339,7 +348,7 @@ def _no_vectors_left(store: MemoryStore) -> Iterator[None]:
     if not isinstance(store, EdgeStore):
         for name in store.vectors():
             if name.startswith("dense-test-tester"):
-                store.drop_vectors(name)
+                store.drop_vectors(name, Scope())
 
 
 def near(store: MemoryStore, dense: Dense, question: str, scope: Scope, **more: object) -> list[str]:
@@ -420,11 +429,24 @@ def test_vectors_of_different_models_coexist(store: MemoryStore, scope: Scope, d
     # A deletion rebuilds the shard with all that is left in it.
     store.delete([record_id(scope, "run", "car")], scope)
     assert near(store, dense, "vessel", scope) == near(store, other, "vessel", scope) == ["boat"]
-    store.drop_vectors(other.name)
+    store.drop_vectors(other.name, scope)
     assert other.name not in store.vectors()
     assert near(store, other, "vessel", scope) == []
     assert near(store, dense, "vessel", scope) == ["boat"]
-    store.drop_vectors(other.name)
+    store.drop_vectors(other.name, scope)
+
+
+def test_vectors_of_another_user_stay(store: MemoryStore, scope: Scope, dense: Dense) -> None:
+    if isinstance(store, EdgeStore):
+        pytest.skip("a folder has one owner")
+    theirs = Scope(user=f"{scope.user}-other")
+    store.add([note(scope, "mine", "a car"), note(theirs, "theirs", "a car")])
+    for one in (scope, theirs):
+        fill_vectors(store, dense, one)
+    store.drop_vectors(dense.name, scope)
+    assert near(store, dense, "automobile", scope) == []
+    assert near(store, dense, "automobile", theirs) == ["theirs"]
+    store.delete([record_id(theirs, "run", "theirs")], theirs)
 
 
 def test_vectors_of_another_size_are_rejected_with_remedy(
@@ -444,7 +466,7 @@ def test_a_record_of_a_later_version_is_skipped_named_and_deleted_by_its_id(
 ) -> None:
     scope = Scope(user=f"tester-{uuid4().hex}")
     later, other = (Record(kind="fact", key=key, text="tea", scope=scope) for key in ("later", "other"))
-    module = sys.modules[type(store).__module__]
+    module = sys.modules["memory.edge" if isinstance(store, EdgeStore) else "memory.server"]
     with monkeypatch.context() as patched:
         stored = {"trust": "unheard of", "schema_version": 9}
         patched.setattr(module, "to_payload", lambda record: to_payload(record) | stored)

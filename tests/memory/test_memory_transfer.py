@@ -2,13 +2,13 @@
 
 import json
 import os
-import warnings
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from qdrant_face import QdrantFace
 
 from memory import MemoryStore, MemoryUnavailable, Query, Record, Scope, Source
 from memory.edge import EdgeStore
@@ -16,22 +16,30 @@ from memory.records import from_payload, to_payload
 from memory.server import ServerStore
 from memory.transfer import MigrationResult, from_jsonl, migrate
 
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant")
+
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@pytest.fixture(params=["client in memory", "server"])
+@pytest.fixture
+def face() -> Iterator[QdrantFace]:
+    with QdrantFace() as serving:
+        yield serving
+
+
+@pytest.fixture(params=["client in memory", "client over HTTP", "server"])
 def server(request: pytest.FixtureRequest) -> Iterator[MemoryStore]:
     from qdrant_client import QdrantClient
 
     url = os.environ.get("ORCH_TEST_QDRANT_URL")
-    if request.param == "server":
+    if request.param == "client over HTTP":
+        made = ServerStore(request.getfixturevalue("face").url)
+    elif request.param == "server":
         if not url:
             pytest.skip("no Qdrant server: ORCH_TEST_QDRANT_URL is not set")
         made = ServerStore(url, os.environ.get("ORCH_TEST_QDRANT_API_KEY"))
     else:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Payload indexes have no effect in the local Qdrant")
-            made = ServerStore("memory", client=QdrantClient(":memory:"))
+        made = ServerStore("memory", client=QdrantClient(":memory:"))
     yield made
     made.close()
 

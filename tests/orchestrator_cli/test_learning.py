@@ -183,6 +183,7 @@ def test_what_a_web_page_planted_changes_nothing(orch: Orch, endpoint: Endpoint)
             template=kept,
             trust="web" if n % 2 else "own",
             from_web=not n % 2,
+            workspace=str(orch.workspace),
         )
         for n in range(4)
     ]

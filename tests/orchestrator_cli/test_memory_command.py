@@ -17,7 +17,7 @@ from memory.transfer import as_untrusted, from_jsonl, import_records, to_jsonl
 from orchestrator_cli.admin.memory import MemoryAdmin
 from orchestrator_cli.cli.commands.memory import forgotten_lines, page_lines, record_lines, stats_lines
 from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
-from orchestrator_cli.recall.sessions import workspace_scope
+from orchestrator_cli.recall.scopes import workspace_scope
 from orchestrator_cli.settings import load_settings
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)

@@ -57,6 +57,21 @@ def damage(orch: Orch) -> None:
     (orch.home / "memory" / "shard" / "edge_config.json").write_text("garbage")
 
 
+def test_runs_without_a_workspace_are_given_theirs(runs: Orch) -> None:
+    store = open_store(runs.home / "memory")
+    known = store.all(RUN, Scope())
+    store.add(
+        [
+            one.model_copy(update={"data": {k: v for k, v in one.data.items() if k != "workspace"}})
+            for one in known
+        ]
+    )
+    store.close()
+    assert "Capital" not in runs("memory", "list", "--kind", "run").out
+    assert runs("memory", "rebuild").code == 0
+    assert runs("memory", "list", "--kind", "run").out.count("Capital") == len(known)
+
+
 def test_what_the_journals_hold_is_rebuilt(runs: Orch) -> None:
     before = kept(runs)
     vote = {"vote": "bad", "why": "too short"}

@@ -17,7 +17,7 @@ from memory.findings import AGENT_TOKENS, MEMORY_TOKENS
 from memory.learning import tokens
 from memory.profile import learn
 from memory.sessions import Exchange, save_exchange
-from orchestrator_cli.recall.sessions import workspace_scope
+from orchestrator_cli.recall.scopes import workspace_scope
 
 SHOWN = re.compile(r'<untrusted source="memory(?: of the user)?">\n(.*?)</untrusted>', re.DOTALL)
 WHOLE = re.compile(
@@ -93,6 +93,19 @@ def test_each_memory_is_shown_where_it_helps_and_none_where_it_does_not(
         assert sum(tokens(match.group()) for match in WHOLE.finditer(text)) <= MEMORY_TOKENS
         assert "memory" not in str(exchange.request["messages"][0]["content"]).split("Tools that exist")[1]
     assert {exchange.model for exchange in endpoint.exchanges} == {"planner"}
+
+
+def test_other_workspaces_are_shown_if_the_user_asks_for_it(
+    orch: Orch, endpoint: Endpoint, model: Repeats, office: str
+) -> None:
+    assert orch("ask", "The auditor Deloitte charges 12,000 euros.", "-C", office, "--session", "a").code == 0
+    for workspaces, shown in (("own", False), ("all", True)):
+        assert (
+            orch("ask", "What does the auditor Deloitte charge?", ORCH_MEMORY__WORKSPACES=workspaces).code
+            == 0
+        )
+        request = endpoint.of("planner")[-1].request["messages"][-1]["content"]
+        assert ("12,000" in shown_in(str(request))) is shown
 
 
 def test_long_memories_stay_within_the_budget(orch: Orch, endpoint: Endpoint, model: Repeats) -> None:

@@ -118,5 +118,6 @@ def test_an_old_tool_library_can_be_read(old: Orch) -> None:
 def test_old_memories_can_be_imported(old: Orch) -> None:
     imported = old("memory", "import", str(old.home.parent / "memory.jsonl"))
     assert imported.code == 0, imported.err
-    found = old("memory", "search", "Use gone.txt.", "--json")
+    # They do not say in which workspace they worked.
+    found = old("memory", "search", "Use gone.txt.", "--all", "--json")
     assert REVISED in found.out

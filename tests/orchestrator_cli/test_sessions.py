@@ -17,7 +17,7 @@ from memory.facts import UserFact
 from memory.profile import fact_record, learn
 from memory.sessions import Exchange, save_exchange
 from orchestrator_cli.cli.chat.learning import speaks_of_oneself
-from orchestrator_cli.recall.sessions import workspace_scope
+from orchestrator_cli.recall.scopes import workspace_scope
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 

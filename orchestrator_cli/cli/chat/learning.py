@@ -29,7 +29,7 @@ from orchestrator_cli.models.model import Message, ModelRequest
 from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.prompts import render
 from orchestrator_cli.recall.run_memory import open_memory
-from orchestrator_cli.recall.sessions import workspace_scope
+from orchestrator_cli.recall.scopes import own_scope
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.values import Usage
 
@@ -85,14 +85,14 @@ class FactFinder:
                 found = facts_by_rule(texts)
             if not found.facts:
                 return FactChanges()
-            scope = workspace_scope(self._settings.workspace)
+            scope = own_scope(self._settings)
             return learn(memory, found.facts, scope=scope, now=datetime.now(UTC), ref=ref)
 
     def _proposed(self, texts: Sequence[str], memory: Memory, used: Usage) -> ExtractedFacts | None:
         """The facts that a model finds; None if it fails or is too late."""
-        known = [
-            record for record in memory.all(FACT, workspace_scope(self._settings.workspace)) if record.trusted
-        ][:KNOWN_FACTS]
+        known = [record for record in memory.all(FACT, own_scope(self._settings)) if record.trusted][
+            :KNOWN_FACTS
+        ]
         rows = [{"attribute": record.data.get("attribute"), "text": record.text} for record in known]
         self._say("Looking for facts about you to remember … Ctrl-C leaves at once.")
         try:

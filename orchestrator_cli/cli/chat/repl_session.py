@@ -36,6 +36,7 @@ from orchestrator_cli.planning.plan_text import edited_text, is_empty, plan_text
 from orchestrator_cli.planning.structured_output import Unusable
 from orchestrator_cli.recall.attachments import find_files
 from orchestrator_cli.recall.run_memory import load_beside, open_memory
+from orchestrator_cli.recall.scopes import user_scope
 from orchestrator_cli.recall.sessions import exchange_of
 from orchestrator_cli.runs.feedback import Vote, give_feedback
 from orchestrator_cli.runs.find import find_run, recent
@@ -365,7 +366,9 @@ class ReplSession:
         where = find_run(self._settings, self._latest.state.run)
         with contextlib.closing(open_memory(self._settings, self._say)) as memory:
             log = [self._file_log()]
-            return [give_feedback(where, vote, why.strip().strip('"'), memory=memory, views=lambda: log)]
+            user = user_scope(self._settings)
+            why = why.strip().strip('"')
+            return [give_feedback(where, vote, why, memory=memory, user=user, views=lambda: log)]
 
     def session(self, name: str) -> list[str]:
         """Lines about the session; with a name, switch to that one first."""

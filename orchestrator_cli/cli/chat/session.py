@@ -13,12 +13,12 @@ from memory.sessions import Exchange, SessionSummary, list_sessions, load_exchan
 from orchestrator_cli.cli.chat.learning import FactFinder
 from orchestrator_cli.errors import ConfigError, OrchError
 from orchestrator_cli.recall.run_memory import open_memory
+from orchestrator_cli.recall.scopes import own_scope
 from orchestrator_cli.recall.sessions import (
     check_session_name,
     conversation_of,
     latest_session,
     new_session_name,
-    workspace_scope,
 )
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.values import Conversation, Usage
@@ -35,7 +35,7 @@ class ChatSession:
         self._settings = settings
         self._say = say
         self._finder = FactFinder(settings, say)
-        self._scope = workspace_scope(settings.workspace)
+        self._scope = own_scope(settings)
         self._prompts: list[str] = []
         self._used = Usage()
         self.name = name and check_session_name(name)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from memory import Scope
+from memory import MemoryAway
 from memory.dense import count_missing
 from orchestrator_cli.cli.options import InspectOptions, Output, with_options
 from orchestrator_cli.cli.reporting import print_json, reporting, settings_of
@@ -28,6 +28,7 @@ from orchestrator_cli.models.sources import LiveModels
 from orchestrator_cli.plan import FrozenModel
 from orchestrator_cli.recall.guidance import find_guidance
 from orchestrator_cli.recall.run_memory import open_memory
+from orchestrator_cli.recall.scopes import user_scope
 from orchestrator_cli.roles import load_roles
 from orchestrator_cli.runtime import choose_sandbox, workspace_notices
 from orchestrator_cli.settings import Settings, user_file
@@ -233,11 +234,17 @@ def _memory(settings: Settings) -> str:
     said: list[str] = []
     store, dense = open_memory(settings, said.append), settings.memory.dense_model
     try:
-        runs, tools = store.count("run", Scope()), store.count("tool", Scope())
-        without = count_missing(store, dense, Scope()) if dense else 0
+        user = user_scope(settings)
+        runs, tools = store.count("run", user), store.count("tool", user)
+        without = count_missing(store, dense, user) if dense else 0
+    except MemoryAway as exc:
+        raise OrchError(
+            str(exc), "Until then, runs go on and recall nothing; what they remember waits."
+        ) from exc
     finally:
         store.close()
-    where = settings.memory.url or str(settings.home / "memory")
+    url = settings.memory.url
+    where = f"{url} for {user.user}" if url else str(settings.home / "memory")
     found = f"searched by words and by vectors of {dense}" if dense else "searched by words"
     lack = f", which {without} records lack: orch memory embed" if without else ""
     return "\n".join([f"{runs} runs and {tools} tools remembered in {where}", f"{found}{lack}", *said])

@@ -400,6 +400,9 @@ def stats_lines(stats: MemoryStats) -> list[str]:
         f"{stats.untrusted:,} from tools, files or the web; {counted(stats.workspaces, 'workspace')}"
     )
     lines.append(_vectors_line(stats))
+    lines += [
+        f"Writes that wait for a server in {place}: {count:,}" for place, count in stats.waiting.items()
+    ]
     lines += [f"Put aside because it could not be read: {path}" for path in stats.set_aside]
     return lines
 

@@ -152,12 +152,13 @@ def _remember_undo(settings: Settings, past: PastRun, console: Console) -> None:
     # Most commands here need no memory, and start faster without it.
     from memory import MemoryFault
     from orchestrator_cli.recall.run_memory import open_memory
+    from orchestrator_cli.recall.scopes import user_scope
     from orchestrator_cli.runs.feedback import learn_undo
 
     try:
         settings = settings.model_copy(update={"home": past.home})
         with contextlib.closing(open_memory(settings, lambda text: console.lines([text]))) as memory:
-            learn_undo(past, memory)
+            learn_undo(past, memory, user_scope(settings))
     except (MemoryFault, ConfigError) as exc:
         console.lines([f"The files are restored, but memory does not know of it: {exc}"])
 
@@ -240,13 +241,15 @@ def feedback(
     with reporting(Output(quiet=True, debug=common.debug)) as console:
         # The other commands here need no memory, and start faster without it.
         from orchestrator_cli.recall.run_memory import open_memory
+        from orchestrator_cli.recall.scopes import user_scope
         from orchestrator_cli.runs.feedback import give_feedback
 
         settings = settings_of(common.workspace)
         past = find_run(settings, run)
         settings = settings.model_copy(update={"home": past.home})
         with contextlib.closing(open_memory(settings, lambda text: console.lines([text]))) as memory:
-            message = give_feedback(past, vote, why, memory=memory, views=lambda: _logs_of(past))
+            user = user_scope(settings)
+            message = give_feedback(past, vote, why, memory=memory, user=user, views=lambda: _logs_of(past))
         if common.as_json:
             print_json({"run": past.run, "vote": vote, "why": why, "message": message})
         else:
