@@ -36,13 +36,17 @@ def sees(scope: Scope, record: Record) -> bool:
     return scope.project is None or workspace_of(record) in (None, scope.project)
 
 
+MOST_FETCHED = 2_000
+"""So many hits are looked through; what is below them is hardly like the query."""
+
+
 def search_visible(memory: Memory, query: Query) -> list[Hit]:
     """The hits that are seen from the query's scope, best first. Raises what the store raises."""
     fetched = query.limit
     while True:
         found = memory.search(replace(query, limit=fetched))
         hits = [hit for hit in found if sees(query.scope, hit.record)]
-        if len(hits) >= query.limit or len(found) < fetched:
+        if len(hits) >= query.limit or len(found) < fetched or fetched >= MOST_FETCHED:
             return hits[: query.limit]
         # Runs of other workspaces were among them: fetch more to replace them.
         fetched *= 4

@@ -21,8 +21,9 @@ from orchestrator_cli.errors import ApprovalNeeded, ConfigError, RunFailed, Usag
 from orchestrator_cli.events import ApprovalGiven, Asked
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.recall.named_files import NamedFiles
-from orchestrator_cli.recall.run_memory import IndexChanges, open_memory, reindex_tools
+from orchestrator_cli.recall.run_memory import open_memory
 from orchestrator_cli.recall.scopes import user_scope
+from orchestrator_cli.recall.tool_index import IndexChanges, reindex_tools
 from orchestrator_cli.recall.written_files import check_written
 from orchestrator_cli.runtime import choose_sandbox
 from orchestrator_cli.settings import Settings

@@ -22,9 +22,10 @@ from memory.visibility import workspace_of
 from orchestrator_cli.errors import LimitReached, ProviderError, RunTimedOut
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.planning.planner import PlannerContext, reads_outside
-from orchestrator_cli.recall.run_memory import add_missing_tools, record_of
+from orchestrator_cli.recall.run_memory import record_of
 from orchestrator_cli.recall.scopes import workspace_scope
 from orchestrator_cli.recall.sessions import exchange_of
+from orchestrator_cli.recall.tool_index import add_missing_tools
 from orchestrator_cli.state import RunState
 from orchestrator_cli.tools.files import file_tools
 from toolsmith.library import Library

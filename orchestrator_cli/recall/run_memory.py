@@ -1,13 +1,6 @@
 """What memory gives a run before it plans, and takes from it at its end.
 
 A memory that cannot be read or written is a notice and not the end of a run.
-
-The index of built tools in memory is synchronised with the library, which is authoritative. The index can
-miss a tool if a process was killed between storing and indexing it, if the index was deleted, or if a
-library was copied. Names and versions are compared, and only missing or outdated tools are read. Tools are
-offered from the library: one that is only in the index is never offered.
-
-Not covered: the prompts that a tool has served, which only the index has.
 """
 
 import contextlib
@@ -29,12 +22,10 @@ from memory import (
     RecallResult,
     Record,
     Scope,
-    Trust,
     open_store,
     recall,
     run_record,
     scrub,
-    tool_record,
 )
 from memory.dense import fill_vectors
 from memory.dense import query_vector as asked_near
@@ -42,7 +33,7 @@ from memory.embedder import DenseVector
 from memory.findings import HEADING_TOKENS, MEMORY_TOKENS, line_cost, recall_findings
 from memory.learning import deciding
 from memory.profile import recall_facts
-from memory.records import RUN, TOOL, record_id
+from memory.records import RUN
 from memory.sessions import save_exchange
 from memory.small_model import FLOORS, SMALL_MODEL, small_model
 from memory.templates import Template, plan_fingerprint, template_of
@@ -56,78 +47,13 @@ from orchestrator_cli.plan import order
 from orchestrator_cli.planning.planner import PlannerContext, reads_outside
 from orchestrator_cli.recall.fault_notices import FaultNotices
 from orchestrator_cli.recall.sessions import exchange_of
+from orchestrator_cli.recall.tool_index import add_missing_tools, after_use, reindex_tools, retire_unused
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, Work
 from toolsmith.built import BuiltTool
 from toolsmith.errors import LibraryError
 from toolsmith.library import Library
 from toolsmith.spec import Need
-
-
-@dataclass(frozen=True)
-class IndexChanges:
-    """What synchronisation changed, by the tools' names."""
-
-    added: tuple[str, ...] = ()
-    """Tools that were missing, or indexed with another version."""
-    removed: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.removed)
-
-
-def add_missing_tools(library: Library, memory: Memory, user: Scope) -> IndexChanges:
-    """Add missing and outdated tools to the user's index. Raises `MemoryFault`."""
-    known = library.known()
-    if not known:
-        return IndexChanges()
-    found = memory.get([record_id(user, TOOL, name) for name in known], user)
-    versions = {record.key: record for record in found}
-    missing = [
-        name
-        for name, version in known.items()
-        if name not in versions or versions[name].data.get("version") != str(version)
-    ]
-    tools = [tool for name in missing if (tool := _readable(library, name)) is not None]
-    memory.add([_index_entry(tool, _prompts(versions.get(tool.name)), user) for tool in tools])
-    return IndexChanges(added=tuple(tool.name for tool in tools))
-
-
-def reindex_tools(library: Library, memory: Memory, user: Scope) -> IndexChanges:
-    """Also remove tools that the library does not have. Raises `MemoryFault`."""
-    changes, known = add_missing_tools(library, memory, user), library.known()
-    gone = [record for record in memory.all(TOOL, user) if record.key not in known]
-    if gone:
-        memory.delete([record.id for record in gone], user)
-    return IndexChanges(changes.added, tuple(sorted(record.key for record in gone)))
-
-
-def _index_entry(tool: BuiltTool, prompts: list[str], user: Scope) -> Record:
-    """The index entry of a tool that served these prompts, in every workspace."""
-    trust: Trust = "own" if tool.origin.imported_from is None else "file"
-    return tool_record(
-        name=tool.name,
-        version=str(tool.version),
-        purpose=tool.spec.purpose,
-        signature=tool.spec.signature,
-        scope=user,
-        prompts=prompts,
-        trust=trust,
-    )
-
-
-def _prompts(record: Record | None) -> list[str]:
-    prompts = record.data.get("prompts") if record is not None else None
-    return [str(prompt) for prompt in prompts] if isinstance(prompts, list) else []
-
-
-def _readable(library: Library, name: str) -> BuiltTool | None:
-    try:
-        tool = library.edited(name)
-        return library.fallback(name) if tool is not None and tool.edited else tool
-    except LibraryError:
-        return library.fallback(name)
-
 
 EMBEDDED_AT_ONCE = 256
 """How many vectors the end of a run may make."""
@@ -188,12 +114,6 @@ class RunMemory:
     @property
     def _user(self) -> Scope:
         return self.scope.user_wide
-
-    def _tool_record(self, memory: Memory, tool: BuiltTool, prompt: str) -> Record:
-        """The index entry of a tool, with this prompt added to those it has served. Raises `MemoryFault`."""
-        known = memory.get([record_id(self._user, TOOL, tool.name)], self._user)
-        served = [each for record in known for each in _prompts(record)]
-        return _index_entry(tool, [*(each for each in served if each != prompt), prompt], self._user)
 
     def _near_if_ready(self, asked: str) -> DenseVector | None:
         """The text as a vector; None if the small model is not loaded: no run waits for it."""
@@ -262,9 +182,10 @@ class RunMemory:
                     known = memory.get([run.id], run.scope)
                     if said_of_it := deciding(known[0]).data.get("feedback") if known else None:
                         run = run.model_copy(update={"data": run.data | {"feedback": said_of_it}})
-                    memory.add([run, *(self._tool_record(memory, tool, state.prompt) for tool in used)])
+                    memory.add([run, *(after_use(memory, tool, state.prompt, self._user) for tool in used)])
                     if session:
                         save_exchange(memory, session, exchange_of(state, answer, self.masks), self.scope)
+                    self._retire(memory)
             except (MemoryBusy, MemoryAway):
                 # What a tool has served can only be added to what is read. The run itself can wait.
                 self.store.add([run])
@@ -276,6 +197,15 @@ class RunMemory:
             self._embed()
         except MemoryFault as exc:
             self.failed("The run could not be remembered", exc)
+
+    def _retire(self, memory: Memory) -> None:
+        """Retire tools that were not used for long, and say so. What cannot be done waits for another day."""
+        try:
+            if names := retire_unused(self.library):
+                reindex_tools(self.library, memory, self._user)
+                self.failed.notice(f"Retired until a plan needs them, being unused: {', '.join(names)}")
+        except (LibraryError, OSError) as exc:
+            self.failed("Unused tools could not be retired", exc)
 
     def _embed(self) -> None:
         """Make the vectors that are missing, if the user wants any; nothing waits for them."""

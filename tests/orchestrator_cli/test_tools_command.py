@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ import pytest
 import smolagents
 from command import Orch
 from endpoint import Endpoint
-from scripted_model import Cast, plan, texts_of, tool_call
+from scripted_model import Cast, answered, plan, texts_of, tool_call
 from toolsmith_replies import CASES, CODE, SPEC
 
+from memory import Scope, open_store, tool_record
+from memory.records import TOOL
 from orchestrator_cli.durable.yaml_text import read_front_matter
 from orchestrator_cli.recall.skills import find_skills
 from toolsmith.built import BuiltTool, CaseResult, Origin, TrialReport
 from toolsmith.library import Library
+from toolsmith.library.retirement import UNUSED
 from toolsmith.library.status import Judgement
 from toolsmith.proof.cases import Suite
 from toolsmith.skill_folder import skill_files
@@ -396,3 +400,25 @@ def test_a_retired_tool_is_shown_to_no_planner_until_it_is_needed(
     assert "count_vowels" not in asked[0]
     assert [row["state"] for row in rows(orch)] == ["in use"]
     assert orch.events("ToolBuilt") == []
+
+
+def test_a_tool_that_was_not_used_for_long_is_retired_and_keeps_what_it_served(
+    orch: Orch, library: Library, endpoint: Endpoint
+) -> None:
+    long_ago = Library(library.root, now=lambda: datetime.now(UTC) - UNUSED - timedelta(days=1))
+    keep(long_ago)
+    store = open_store(orch.home / "memory")
+    served = tool_record(
+        name="count_vowels", version="1", purpose="p", signature="()", scope=Scope(), prompts=["Say aeiou."]
+    )
+    store.add([served])
+    endpoint.reply = Cast(planner=[answered("hello")])
+    done = orch("ask", "Say hello.")
+    assert done.code == 0
+    assert [event["message"] for event in orch.events("Noticed") if "count_vowels" in event["message"]]
+    assert [row["state"] for row in rows(orch)] == ["retired"]
+    assert store.all(TOOL, Scope()) == []
+    assert orch("tools", "enable", "count_vowels").code == 0
+    assert orch("tools", "reindex").code == 0
+    (back,) = store.all(TOOL, Scope())
+    assert back.data["prompts"] == ["Say aeiou."]
