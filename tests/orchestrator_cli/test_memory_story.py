@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from command import Orch
 from endpoint import Endpoint, Reply, call, texts_of
+from qdrant_face import QdrantFace
 from scripted_model import answered, caller, plan
 
 from memory import open_store
@@ -93,6 +94,44 @@ def test_each_memory_is_shown_where_it_helps_and_none_where_it_does_not(
         assert sum(tokens(match.group()) for match in WHOLE.finditer(text)) <= MEMORY_TOKENS
         assert "memory" not in str(exchange.request["messages"][0]["content"]).split("Tools that exist")[1]
     assert {exchange.model for exchange in endpoint.exchanges} == {"planner"}
+
+
+def test_two_users_of_a_server_are_shown_their_own(
+    orch: Orch, endpoint: Endpoint, model: Repeats, office: str
+) -> None:
+    """Ten runs in two workspaces and three sessions."""
+    with QdrantFace() as face:
+
+        def ask(user: str, text: str, *options: str) -> str:
+            done = orch(
+                "ask",
+                *options,
+                text,
+                ORCH_REMEMBER="rules",
+                ORCH_MEMORY__URL=face.url,
+                ORCH_MEMORY__USER=user,
+            )
+            assert done.code == 0, done.err
+            return shown_in(str(endpoint.of("planner")[-1].request["messages"][-1]["content"]))
+
+        assert ask("ada", "The contract with Zephyr ends in May.", "--session", "contracts") == ""
+        assert ask("ben", "The contract with Zephyr ends in June.", "--session", "law") == ""
+        assert (
+            ask("ada", "The auditor Deloitte charges 12,000 euros.", "-C", office, "--session", "audit") == ""
+        )
+        assert ask("ben", "Always answer in German.") == ""
+
+        assert "May" in (shown := ask("ada", "When does the contract with Zephyr end?"))
+        assert "June" not in shown
+        assert "German" not in shown
+        assert "June" in (shown := ask("ben", "When does the contract with Zephyr end?"))
+        assert "May" not in shown
+        assert "German" in shown
+        assert ask("ada", "What does the auditor Deloitte charge?") == ""
+        assert "12,000" in ask("ada", "What does the auditor Deloitte charge us?", "-C", office)
+        assert "German" in (shown := ask("ben", "What does the auditor Deloitte charge?", "-C", office))
+        assert "12,000" not in shown
+        assert ask("cleo", "When does the contract with Zephyr end?") == ""
 
 
 def test_other_workspaces_are_shown_if_the_user_asks_for_it(
