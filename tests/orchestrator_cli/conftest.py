@@ -37,9 +37,12 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The ways of a test, if its marker names any."""
-    if "new_user" not in metafunc.fixturenames or metafunc.config.getoption("resident"):
+    if "new_user" not in metafunc.fixturenames:
         return
-    for marker, ways in WAYS.items():
+    wanted = WAYS
+    if metafunc.config.getoption("resident"):  # but for those that start residents of their own
+        wanted = {"alone": WAYS["alone"]}
+    for marker, ways in wanted.items():
         if metafunc.definition.get_closest_marker(marker):
             metafunc.parametrize("new_user", ways, ids=ways, indirect=True, scope="session")
 
@@ -54,7 +57,7 @@ def new_user(request: pytest.FixtureRequest, pytestconfig: pytest.Config, engine
     To start by itself takes a command seconds. So each call is a fork of a warm process, and what a test
     starts for itself has a resident, unless its marker says that neither has, or both.
     """
-    way = "resident" if pytestconfig.getoption("resident") else getattr(request, "param", "")
+    way = getattr(request, "param", "resident" if pytestconfig.getoption("resident") else "")
     calls = engine.residents if way == "resident" else engine.warm
     starts = engine.warm if way == "alone" else engine.residents
 
