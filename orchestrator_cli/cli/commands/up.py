@@ -22,9 +22,11 @@ from orchestrator_cli.schedules.schedule import FOLDER, ScheduleStore
 from orchestrator_cli.schedules.serve import Serving
 from orchestrator_cli.schedules.service_files import LABEL, UNIT, launchd_agent, systemd_unit
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.views.text import clean
+from orchestrator_cli.views.text import label
 
 app = typer.Typer(rich_markup_mode=None)
+
+LINE_CHARS = 1000
 
 
 @app.command()
@@ -77,7 +79,8 @@ def up(
 
 
 def _say(line: str) -> None:
-    print_lines([f"{datetime.now():%Y-%m-%d %H:%M:%S}  {clean(line)}"])
+    """Print one line, whatever a server, a journal or a model has written of it."""
+    print_lines([f"{datetime.now():%Y-%m-%d %H:%M:%S}  {label(line, LINE_CHARS)}"])
     sys.stdout.flush()
 
 
