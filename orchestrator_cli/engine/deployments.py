@@ -299,7 +299,7 @@ def next_time(timing: dict[str, Any]) -> datetime | None:
     Raises `ValueError` if Prefect does not take these times, finds none within 50 years, or searches longer
     than `SEARCH_S`: its scheduler would, at each look, and do nothing else meanwhile.
     """
-    return next(iter(_times(timing, datetime.now(UTC), 1)), None)
+    return next(iter(_times(timing, None, 1)), None)
 
 
 def has_time(timing: dict[str, Any], moment: datetime) -> bool:
@@ -327,8 +327,8 @@ def _is_of_interval(timing: dict[str, Any], moment: datetime) -> bool:
     return any((since - shift) % every == timedelta() for shift in shifts)
 
 
-def _times(timing: dict[str, Any], start: datetime, count: int) -> list[datetime]:
-    """The first times from a moment on. Raises as `next_time`."""
+def _times(timing: dict[str, Any], start: datetime | None, count: int) -> list[datetime]:
+    """The first times from a moment on, or from now on. Raises as `next_time`."""
     from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
     kind: Any = CronSchedule if "cron" in timing else RRuleSchedule if "rrule" in timing else IntervalSchedule
@@ -337,7 +337,7 @@ def _times(timing: dict[str, Any], start: datetime, count: int) -> list[datetime
 
     def search() -> None:
         try:
-            found.put(asyncio.run(schedule.get_dates(n=count, start=start)))
+            found.put(asyncio.run(schedule.get_dates(n=count, start=start or datetime.now(UTC))))
         except Exception as exc:
             found.put(exc)
 

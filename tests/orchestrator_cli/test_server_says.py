@@ -255,8 +255,13 @@ def test_a_clock_that_was_ahead_does_not_stop_a_schedule(served: Served) -> None
 
 @pytest.mark.parametrize(
     ("said", "fields", "source"),
-    [("", {}, PAGE), ("files", {}, PAGE), ("webhook", {}, PAGE), ("event", {}, PAGE)]
-    + [("event", {"event": "shop.*"}, EVENT)],
+    [
+        ("", {}, PAGE),
+        ("files", {}, PAGE),
+        ("webhook", {}, PAGE),
+        ("event", {}, PAGE),
+        ("event", {"event": "shop.*"}, EVENT),
+    ],
 )
 def test_a_server_starts_a_schedule_so_often_an_hour(
     served: Served, said: str, fields: dict[str, str], source: str
