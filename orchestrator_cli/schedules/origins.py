@@ -18,7 +18,7 @@ from orchestrator_cli.runtime import RUN_ID
 from orchestrator_cli.schedules.rates import EVENT, PAGE
 from orchestrator_cli.schedules.schedule import Schedule, ScheduleStore
 
-BEGUN = "it had its run already"
+BEGUN = "that time had its run already, or was before the schedule"
 NOT_ITS_TIME = "that is not one of its times"
 SET_BACK = timedelta(minutes=1)
 """How long ago the last time counts as, if the clock was set back since."""
