@@ -24,6 +24,7 @@ from typing import Any
 
 from orchestrator_cli.approvals.inbox import send_cancel
 from orchestrator_cli.durable.locks import LockTimeout, acquire
+from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.engine.deployments import UNDER_WAY, Deployments, ScheduledRun
 from orchestrator_cli.engine.outbox import fault_of
 from orchestrator_cli.errors import OrchError, UsageError
@@ -70,7 +71,7 @@ KEPT_S = 3.0
 """How often it is put down that this process runs."""
 LEFT_OUT_AN_HOUR = 60
 """How often it is said of a schedule that it does not run."""
-WHY_CHARS = 500
+WHY_CHARS, NAME_CHARS = 500, 100
 AGAIN = 5
 """How often a run that dies is resumed."""
 RESUMABLE = ("died", "interrupted")
@@ -258,7 +259,7 @@ class Serving:
             )
             for run, why in decision.skip:
                 # With its name: two may have come in the same second.
-                when = f"at {run.due.astimezone():%Y-%m-%d %H:%M:%S} ({label(run.name, 100)})"
+                when = f"at {run.due.astimezone():%Y-%m-%d %H:%M:%S} ({truncate(run.name, NAME_CHARS)})"
                 self._skip(deployments, run, why, when if run.is_timed else "")
             if decision.cancels and not at_work[name].is_cancelled:
                 at_work[name].is_cancelled = True

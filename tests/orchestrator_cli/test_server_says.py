@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from orchestrator_cli.engine.server import import_prefect
+from orchestrator_cli.errors import UsageError
 from orchestrator_cli.events import RunStarted
 from orchestrator_cli.journal.journal import EventStream
-from orchestrator_cli.runs.background import BackgroundRun, background_of
+from orchestrator_cli.runs.background import BackgroundRun, background_of, begin
 from orchestrator_cli.runs.find import PastRun
 from orchestrator_cli.schedules import serve
 from orchestrator_cli.schedules.origins import BEGUN, NOT_ITS_TIME
@@ -199,6 +200,14 @@ def test_a_run_of_a_person_is_not_taken_for_that_of_a_flow_run(
     assert folder.name not in served.runs
 
 
+def test_nothing_begins_in_the_folder_of_a_run(served: Served) -> None:
+    folder = stopped_run(served.home, served.workspace)
+    before = files_in(folder)
+    with pytest.raises(UsageError):
+        begin(PastRun(folder.name, served.home, served.workspace), ("ask", "-"), "Go.", BackgroundRun())
+    assert files_in(folder) == before
+
+
 @pytest.mark.parametrize("name", ["20200101-000000-00000a", "99991231-235959-00000a"])
 def test_the_id_of_a_run_is_never_that_which_a_server_chose(served: Served, name: str) -> None:
     served.server.add(name, auto_scheduled=False)
@@ -285,15 +294,15 @@ def test_what_this_home_asks_for_has_a_rate_too(served: Served, monkeypatch: pyt
     assert str(most) in served.note()
 
 
-def test_a_schedule_that_is_paused_or_unknown_is_not_started(served: Served) -> None:
+@pytest.mark.parametrize("other", [{}, {"deployment_id": str(uuid.uuid4())}])
+def test_a_schedule_that_is_paused_or_unknown_is_not_started(served: Served, other: dict[str, str]) -> None:
     served.add("paused", **NEVER)
     served.up(1)
     served.add("paused", paused=True, **NEVER)
-    rows = [served.server.row(deployment="paused", auto_scheduled=False)]
-    rows.append({**rows[0], "id": str(uuid.uuid4()), "deployment_id": str(uuid.uuid4())})
-    served.server.lies = lambda: rows
+    served.server.lies = lambda: [served.server.row(deployment="paused", auto_scheduled=False, **other)]
+    served.server.add(auto_scheduled=False)
     served.up()
-    assert served.begun == []
+    assert [served.about(n).schedule for n in range(len(served.begun))] == ["one"]
 
 
 def test_what_was_asked_for_here_is_begun_as_it_was_asked(served: Served) -> None:
