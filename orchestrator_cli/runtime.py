@@ -384,7 +384,7 @@ RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 
 
 def new_run_id() -> str:
-    """Sorts by time, and is unique."""
+    """Unique, and begins with the time for people; when a run began is in its journal."""
     return f"{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
 
 

@@ -8,16 +8,19 @@ import asyncio
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from orchestrator_cli.engine.outbox import fault_of, is_refused, send_unsent
 
 FLOW = "orch"
 TAG = "orch-schedule"
 UNDER_WAY = ("PENDING", "RUNNING", "PAUSED")
+"""States of a flow run that was claimed and has not ended."""
 MOST = 200
 SEARCH_S = 3.0
 """How long the next time of a schedule is searched for; most take some milliseconds."""
@@ -37,7 +40,7 @@ EVENT = (
 
 @dataclass(frozen=True)
 class ScheduledRun:
-    """A flow run of a deployment."""
+    """A flow run of a deployment, as a server describes it: what this home knows of it is in `origins`."""
 
     id: str
     schedule: str
@@ -51,6 +54,8 @@ class ScheduledRun:
     """What made it, if not a time: `files`, `webhook` or `event`."""
     occasion: str = ""
     """What it wrote: foreign text."""
+    run: str = ""
+    """The run that it was asked for; empty if none was named."""
 
 
 class Deployments:
@@ -162,8 +167,8 @@ class Deployments:
 
     def trigger(
         self, name: str, key: str, why: str, *, run: str = "", source: str = "", occasion: str = ""
-    ) -> None:
-        """Make a flow run that is due now, once for one `key`.
+    ) -> str:
+        """Make a flow run that is due now, once for one `key`; its id, or nothing if it cannot be made.
 
         Args:
             run: its name; by default the server makes one up.
@@ -175,8 +180,10 @@ class Deployments:
             "parameters": {SOURCE: source, OCCASION: occasion} if source else {},
             **({"name": run} if run else {}),
         }
-        if name in self._ids:
-            self._unless_gone(f"/deployments/{self._ids[name]}/create_flow_run", row)
+        if name not in self._ids:
+            return ""
+        made = self._unless_gone(f"/deployments/{self._ids[name]}/create_flow_run", row)
+        return _flow_run_id(made) if made else ""
 
     def due(self, before: datetime, of: Iterable[str]) -> list[ScheduledRun]:
         """The flow runs of these schedules that are due before a time, oldest first, `MOST` at once."""
@@ -190,15 +197,15 @@ class Deployments:
         }
         return self._runs(self._post("/deployments/get_scheduled_flow_runs", row))
 
-    def under_way(self) -> list[ScheduledRun]:
-        """The flow runs that were begun and have not ended, as far as the server knows."""
-        if not self._ids:
-            return []
-        row = {
-            "flow_runs": {"state": {"type": {"any_": list(UNDER_WAY)}}},
-            "deployments": {"id": {"any_": list(self._ids.values())}},
-        }
-        return self._runs(self._all("/flow_runs/filter", row))
+    def state_of(self, flow_run: str) -> str:
+        """The type of the state of a flow run; nothing if it is gone."""
+        try:
+            row = self._client.request("GET", f"/flow_runs/{flow_run}").json()
+        except Exception as exc:
+            if is_refused(exc):
+                return ""
+            raise
+        return str(row["state_type"])
 
     def claim(self, run: ScheduledRun, name: str) -> bool:
         """Give a flow run that is due to the run of this name; False if another has taken it."""
@@ -225,12 +232,12 @@ class Deployments:
         names = {id_: name for name, id_ in self._ids.items()}
         found = [
             ScheduledRun(
-                id=str(row["id"]),
+                id=_flow_run_id(row),
                 schedule=names.get(str(row["deployment_id"]), ""),
                 due=datetime.fromisoformat(row["expected_start_time"] or row["created"]),
-                name=row["name"],
+                name=str(row["name"]),
                 is_timed=bool(row["auto_scheduled"]),
-                state=row["state_type"],
+                state=str(row["state_type"]),
                 source=_text(row, SOURCE),
                 occasion=_text(row, OCCASION),
             )
@@ -247,13 +254,14 @@ class Deployments:
             if len(found) < MOST:
                 return rows
 
-    def _unless_gone(self, path: str, body: Any) -> None:
-        """As `_post`, for something that a person may have deleted on Prefect's page."""
+    def _unless_gone(self, path: str, body: Any) -> Any:
+        """As `_post`, for something that a person may have deleted on Prefect's page; then None."""
         try:
-            self._post(path, body)
+            return self._post(path, body)
         except Exception as exc:
             if not is_refused(exc):
                 raise
+        return None
 
     def _post(self, path: str, body: Any) -> Any:
         return self._client.request("POST", path, json=body).json()
@@ -266,6 +274,11 @@ def _matching(event: str, resource: str) -> dict[str, Any]:
         return found
     of_runs = event.startswith(RUN_EVENTS) and not resource.startswith(RUN_EVENTS)
     return found | {"match_related" if of_runs else "match": {"prefect.resource.id": resource}}
+
+
+def _flow_run_id(row: dict[str, Any]) -> str:
+    """Raises `ValueError` for what is none: it becomes a part of paths."""
+    return str(UUID(str(row["id"])))
 
 
 def _text(row: dict[str, Any], parameter: str) -> str:
@@ -286,6 +299,36 @@ def next_time(timing: dict[str, Any]) -> datetime | None:
     Raises `ValueError` if Prefect does not take these times, finds none within 50 years, or searches longer
     than `SEARCH_S`: its scheduler would, at each look, and do nothing else meanwhile.
     """
+    return next(iter(_times(timing, None, 1)), None)
+
+
+def has_time(timing: dict[str, Any], moment: datetime) -> bool:
+    """Whether a moment is one of these times, as Prefect's scheduler finds them. Raises as `next_time`."""
+
+    def finds(start: datetime, count: int) -> bool:
+        # Not `==`: a time that clocks show twice equals none in another zone.
+        return any(one.timestamp() == moment.timestamp() for one in _times(timing, start, count))
+
+    if "interval" in timing:
+        return _is_of_interval(timing, moment)
+    # A time of `cron` that the clocks leave out is found from before only: an hour of minutes.
+    return finds(moment, 1) or ("cron" in timing and finds(moment - timedelta(minutes=60), 61))
+
+
+def _is_of_interval(timing: dict[str, Any], moment: datetime) -> bool:
+    """As `has_time`. Whether days follow the clocks depends on where Prefect's scheduler begins to count."""
+    if "anchor_date" not in timing:
+        raise ValueError("only the server knows when the first interval began")
+    every, zone = timedelta(seconds=timing["interval"]), ZoneInfo(timing["timezone"])
+    since = moment - datetime.fromisoformat(timing["anchor_date"])
+    year = (moment.astimezone(zone) - timedelta(days=30 * n) for n in range(13)) if every.days else ()
+    now = moment.astimezone(zone).utcoffset() or timedelta()
+    shifts = {timedelta(), *((one.utcoffset() or timedelta()) - now for one in year)}
+    return any((since - shift) % every == timedelta() for shift in shifts)
+
+
+def _times(timing: dict[str, Any], start: datetime | None, count: int) -> list[datetime]:
+    """The first times from a moment on, or from now on. Raises as `next_time`."""
     from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
 
     kind: Any = CronSchedule if "cron" in timing else RRuleSchedule if "rrule" in timing else IntervalSchedule
@@ -294,7 +337,7 @@ def next_time(timing: dict[str, Any]) -> datetime | None:
 
     def search() -> None:
         try:
-            found.put(asyncio.run(schedule.get_dates(n=1, start=datetime.now(UTC))))
+            found.put(asyncio.run(schedule.get_dates(n=count, start=start or datetime.now(UTC))))
         except Exception as exc:
             found.put(exc)
 
@@ -305,4 +348,4 @@ def next_time(timing: dict[str, Any]) -> datetime | None:
         raise ValueError("the next one is too far from the first; begin a rule with a later DTSTART") from exc
     if isinstance(dates, Exception):
         raise dates
-    return dates[0] if dates else None
+    return dates

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator_cli.cancellation import run_beside
-from orchestrator_cli.durable.foreign import on_one_line
+from orchestrator_cli.durable.foreign import visible
 from orchestrator_cli.durable.locks import LockUnsupported, try_lock
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.engine.artifacts import MANY, together
@@ -338,14 +338,15 @@ def fault_of(exc: BaseException) -> str:
             return f"it is busy ({status})"
         if status >= 500:
             return f"it has a fault of its own ({status})"
-        return f"{status}, {_short(exc.response.text)}"
+        return f"{status}, {short_line(exc.response.text)}"
     if isinstance(exc, httpx.TimeoutException | TimeoutError):
         return f"it has not replied within {REQUEST_S:g} s"
-    return _short(str(exc)) or type(exc).__name__
+    return short_line(str(exc)) or type(exc).__name__
 
 
-def _short(text: str) -> str:
-    return truncate(on_one_line(" ".join(text.split())), SAID_CHARS)
+def short_line(text: str) -> str:
+    """What a server says, on one line, with hidden signs written out."""
+    return truncate(visible(" ".join(text.split())), SAID_CHARS)
 
 
 def send_unsent(folder: Path, client: Any, on_progress: Callable[[], None] = lambda: None) -> None:

@@ -4,13 +4,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator_cli.engine.outbox import fault_of, is_refused
+from orchestrator_cli.durable.text import truncate
+from orchestrator_cli.engine.outbox import fault_of, is_refused, short_line
 from orchestrator_cli.errors import RunFailed, UsageError
 
 FLOW = "orch deployed"
 TAG = "orch-deployed"
 """Not that of schedules which `orch up` starts."""
-MOST = 200
+MOST, NAMES_CHARS = 200, 1000
 TRIES, PAUSE_S = 5, 1.0
 """How often the server is asked, and the seconds between."""
 
@@ -31,10 +32,10 @@ class WorkPool:
         self._flow = f"{FLOW} {owner}"
         names = [row["name"] for row in self._post("/work_pools/filter", {"limit": MOST})]
         if pool not in names:
-            there = ", ".join(names) or "none"
+            there = truncate(", ".join(short_line(str(name)) for name in names), NAMES_CHARS) or "none"
             raise UsageError(
                 f"The server has no work pool {pool[:100]!r}.",
-                f"There are: {there[:1000]}. Make one with: prefect work-pool create",
+                f"There are: {there}. Make one with: prefect work-pool create",
             )
 
     def put(
@@ -73,7 +74,7 @@ class WorkPool:
             self._post("/deployments/", row)
         except Exception as exc:
             if is_refused(exc):
-                raise UsageError(f"The server refuses the deployment {name}.", str(exc)) from exc
+                raise UsageError(f"The server refuses the deployment {name}.", fault_of(exc)) from exc
             raise
 
     def remove(self, name: str) -> bool:

@@ -10,17 +10,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 
 from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.durable.files import make_folders, read_regular, write_atomic
 from orchestrator_cli.environment import for_another_orch
-from orchestrator_cli.errors import OrchError, RunFailed
+from orchestrator_cli.errors import OrchError, RunFailed, UsageError
 from orchestrator_cli.journal.followed_runs import follow
 from orchestrator_cli.journal.journal import lock_owner
 from orchestrator_cli.notify_settings import NotifyEvent
 from orchestrator_cli.plan import FrozenModel
+from orchestrator_cli.runs.beginnings import newest_first
 from orchestrator_cli.runs.find import PastRun
 
 FILE = "background.json"
@@ -43,7 +45,9 @@ class BackgroundRun(FrozenModel):
     schedule: str = ""
     """The schedule that started it; empty if a person did."""
     flow_run: str = ""
-    """The flow run of the schedule that it is."""
+    """The flow run of the schedule that it is. What the server says of other runs gives this one nothing."""
+    due: datetime | None = None
+    """The time of the schedule that it was begun for; None if no time started it."""
     occasion: str = ""
     """What set it off besides a time, such as the body of a request: foreign text."""
     notify: tuple[NotifyEvent, ...] | None = None
@@ -70,10 +74,29 @@ def begin(
         command: of `orch`, with its options.
         prompt: what the command reads from standard input.
 
-    Raises `OSError`.
+    Raises `UsageError` if there is a run of this id, and `OSError`.
     """
+    reserve(past, about)
+    return begin_reserved(past, command, prompt)
+
+
+def reserve(past: PastRun, about: BackgroundRun) -> None:
+    """Keep what a run will be before anything else learns of it. Raises as `begin` does."""
+    if past.journal.exists():
+        raise UsageError(f"There is a run {past.run} already.", f"Go on with it: orch resume {past.run}")
     make_folders(past.folder, 0o700)
     write_background(past, about)
+
+
+def withdraw(past: PastRun) -> None:
+    """Forget a run that was reserved and is not begun."""
+    with contextlib.suppress(OSError):
+        (past.folder / FILE).unlink(missing_ok=True)
+        past.folder.rmdir()
+
+
+def begin_reserved(past: PastRun, command: Sequence[str], prompt: str) -> "subprocess.Popen[bytes]":
+    """Start the process of a run that was reserved. Raises `OSError`."""
     # Not in the command, which other users can read.
     with tempfile.TemporaryFile() as given:
         given.write(prompt.encode())
@@ -111,12 +134,14 @@ def background_of(past: PastRun) -> BackgroundRun | None:
 
 
 def last_of_schedules(home: Path) -> dict[str, PastRun]:
-    """The newest run of each schedule, by its name, among the last `LOOKED_AT` runs."""
+    """The newest run of each schedule, by its name, among the last `LOOKED_AT` runs in the background."""
     found: dict[str, PastRun] = {}
-    for path in sorted((home / "runs").glob(f"*/{FILE}"), reverse=True)[:LOOKED_AT]:
-        past = PastRun(path.parent.name, home, Path())
+    runs = (PastRun(path.parent.name, home, Path()) for path in (home / "runs").glob(f"*/{FILE}"))
+    journals = newest_first(past.journal for past in runs if past.journal.exists())
+    for journal in journals[:LOOKED_AT]:
+        past = PastRun(journal.parent.name, home, Path())
         about = background_of(past)
-        if about is not None and about.schedule and past.journal.exists():
+        if about is not None and about.schedule:
             found.setdefault(about.schedule, past)
     return found
 

@@ -20,6 +20,7 @@ from orchestrator_cli.durable.held_folder import has_mark
 from orchestrator_cli.errors import RunFailed, UsageError
 from orchestrator_cli.events import Event
 from orchestrator_cli.journal.journal import EventStream, EventView, lock_owner, read_journal, run_lock
+from orchestrator_cli.runs.beginnings import newest_first
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import RunState, fold
 from orchestrator_cli.workspace.folder import adopt_commit, history_folder
@@ -65,10 +66,9 @@ def find_run(settings: Settings, name: str) -> PastRun:
 
     Includes the runs of `orch demo`, which has a home of its own. Raises `UsageError`.
     """
-    paths = journals_of(settings)
     if name == LAST:
         return next(_here(settings))
-    matching = [path for path in paths if path.parent.name.endswith(name)] if name else []
+    matching = [path for path in _journals(settings) if path.parent.name.endswith(name)] if name else []
     exact = [path for path in matching if path.parent.name == name]
     found = [past_run(path) for path in exact or matching]
     if exact and found == [None]:
@@ -115,9 +115,12 @@ def _here(settings: Settings) -> Iterator[PastRun]:
 
 
 def journals_of(settings: Settings) -> list[Path]:
-    """Newest first: the ids begin with the time."""
-    paths = [path for home in homes_of(settings) for path in (home / "runs").glob("*/journal.jsonl")]
-    return sorted(paths, key=lambda path: path.parent.name, reverse=True)
+    """Newest first."""
+    return newest_first(_journals(settings))
+
+
+def _journals(settings: Settings) -> list[Path]:
+    return [path for home in homes_of(settings) for path in (home / "runs").glob("*/journal.jsonl")]
 
 
 def homes_of(settings: Settings) -> tuple[Path, ...]:

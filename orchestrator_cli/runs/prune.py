@@ -15,6 +15,7 @@ from typing import NamedTuple
 from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.journal.journal import run_lock
+from orchestrator_cli.runs.beginnings import began, newest_first
 from orchestrator_cli.runs.find import PastRun, check_names_itself, look_at, past_run
 from toolsmith.sandbox.removal import remove
 
@@ -43,9 +44,9 @@ def prunable(
     Those with an unreadable journal stay, because their user may want to look at them. They are passed to
     `on_unread`, each as a line for people.
     """
-    oldest = f"{before:%Y%m%d-%H%M%S}"
-    for journal in sorted((home / "runs").glob("*/journal.jsonl")):
-        if journal.parent.name >= oldest:
+    oldest = before.astimezone()
+    for journal in reversed(newest_first((home / "runs").glob("*/journal.jsonl"))):
+        if began(journal) >= oldest:
             return
         try:
             check_names_itself(journal)

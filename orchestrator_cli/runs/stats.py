@@ -11,8 +11,9 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from orchestrator_cli.durable.files import read_records
 from orchestrator_cli.errors import RunFailed
 from orchestrator_cli.events import SCHEMA
 from orchestrator_cli.journal.journal import lock_owner, read_journal
+from orchestrator_cli.runs.beginnings import began
 from orchestrator_cli.runs.find import check_names_itself, journals_of
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
@@ -65,9 +67,8 @@ def read_stats(
     root = None if everywhere else settings.workspace.resolve()
     rows: dict[Path, RunFigures] = {}
     unread = 0
-    for journal in journals_of(settings):
-        if journal.parent.name[:8] < f"{since - timedelta(days=1):%Y%m%d}":
-            continue  # the id begins with the local time
+    first = datetime.combine(since, time.min).astimezone()
+    for journal in takewhile(lambda path: began(path) >= first, journals_of(settings)):
         try:
             check_names_itself(journal)
             row = figures_of(journal, root)

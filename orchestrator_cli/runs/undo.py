@@ -12,6 +12,7 @@ from orchestrator_cli import events
 from orchestrator_cli.errors import UsageError, WorkspaceFault, storage_faults
 from orchestrator_cli.events import FileChange
 from orchestrator_cli.journal.journal import EventStream, EventView, read_journal, run_lock
+from orchestrator_cli.runs.beginnings import newest_first
 from orchestrator_cli.runs.find import PastRun, check_is_same
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.state import fold
@@ -77,8 +78,9 @@ def _report(past: PastRun, records: list[CommitRecord], views: Callable[[], Iter
 def _author_of(settings: Settings, past: PastRun, path: str, entry: FileEntry | None) -> str:
     """The run, other than `past`, that left a path as it is now."""
     for home in {past.home, settings.home}:
-        for folder in sorted((home / "runs").glob("*/undo"), reverse=True):
-            run = folder.parent.name
+        histories = (home / "runs").glob("*/undo")
+        for journal in newest_first(folder.with_name("journal.jsonl") for folder in histories):
+            run, folder = journal.parent.name, journal.with_name("undo")
             if run == past.run:
                 continue
             with contextlib.suppress(WorkspaceFault, OSError):

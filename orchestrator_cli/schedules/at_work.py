@@ -1,7 +1,7 @@
 """A run that `orch up` looks after, and what is known of it."""
 
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from orchestrator_cli.engine.deployments import ScheduledRun
 from orchestrator_cli.journal.journal import lock_owner
 from orchestrator_cli.runs.background import BackgroundRun, background_of, write_background
 from orchestrator_cli.runs.find import FoundRun, PastRun, past_run
-from orchestrator_cli.runtime import RUN_ID, new_run_id
+from orchestrator_cli.runtime import new_run_id
 from orchestrator_cli.schedules.schedule import Schedule
 
 
@@ -34,24 +34,24 @@ class AtWork:
 
 
 def flow_of(past: PastRun, about: BackgroundRun) -> ScheduledRun | None:
-    """The flow run that a run is; None if a person started it."""
+    """The flow run that a run is, as it was begun here; None if a person started it."""
     if not about.schedule:
         return None
     return ScheduledRun(
         about.flow_run,
         about.schedule,
-        datetime.now(UTC),
+        about.due or datetime.now(UTC),
         past.run,
-        is_timed=False,
+        is_timed=about.due is not None,
         state="RUNNING",
         occasion=about.occasion,
     )
 
 
 def run_id_of(flow: ScheduledRun, home: Path) -> str:
-    """The name of a flow run if it was chosen for its run, as that of a request is, or a new one."""
-    is_free = RUN_ID.fullmatch(flow.name) and not (home / "runs" / flow.name).exists()
-    return flow.name if is_free else new_run_id()
+    """The id that this home has promised, as to a request, or a new one; never one that a server chose."""
+    is_free = flow.run and not (home / "runs" / flow.run).exists()
+    return flow.run if is_free else new_run_id()
 
 
 def settle(past: PastRun) -> None:
@@ -65,9 +65,23 @@ def ended(found: FoundRun) -> str:
     return words.get(found.status, found.status)
 
 
-def in_place_of(schedule: Schedule, past: PastRun) -> PastRun:
-    """A run that has not begun, in the workspace of its schedule."""
-    return replace(past, root=Path(schedule.workspace), mark=schedule.mark)
+def begun_as(schedule: Schedule, flow: ScheduledRun, left: float | None) -> BackgroundRun:
+    """How a run of a schedule begins; `left`: what it may cost, in US dollars, if there is a limit."""
+    limit = () if left is None or schedule.process else (f"--max-cost={left:.4f}",)
+    return BackgroundRun(
+        arguments=(*schedule.arguments, *limit),
+        patience=schedule.patience,
+        schedule=schedule.name,
+        flow_run=flow.id,
+        due=flow.due if flow.is_timed else None,
+        occasion=flow.occasion,
+        notify=schedule.notify,
+    )
+
+
+def command_of(schedule: Schedule, about: BackgroundRun) -> tuple[str, ...]:
+    """What `orch` is called with for such a run."""
+    return (*schedule.command, *about.arguments[len(schedule.arguments) :])
 
 
 def in_its_place(found: FoundRun) -> PastRun:

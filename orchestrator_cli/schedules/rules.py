@@ -7,6 +7,7 @@ from datetime import datetime
 from orchestrator_cli.durable.expressions import ExpressionFailed, holds
 from orchestrator_cli.engine.deployments import ScheduledRun
 from orchestrator_cli.runs.find import FoundRun
+from orchestrator_cli.schedules.rates import AT_THE_SERVER, EVENT, PAGE
 from orchestrator_cli.schedules.schedule import Schedule
 from orchestrator_cli.views.envelope import sole_value
 
@@ -14,7 +15,11 @@ MISSED = "orch up did not start it in time"
 MADE_UP = "a later run makes up for it"
 BUSY = "the run before was still at work"
 REPLACED = "a newer run is due"
-TOO_MANY = "events have set it off too often within an hour"
+TOO_MANY = {
+    EVENT: f"events have set it off {AT_THE_SERVER[EVENT]} times within an hour",
+    PAGE: f"Prefect's server has asked for it {AT_THE_SERVER[PAGE]} times within an hour",
+}
+"""By source."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +55,17 @@ def decide(
     *,
     was_missed: Callable[[datetime], bool],
     is_busy: bool,
-    takes_events: bool = True,
+    has_room: Callable[[str], bool] = lambda _: True,
 ) -> Decision:
     """
     Args:
         due: the runs that are due, oldest first.
         was_missed: whether `orch up` did not run at a time.
         is_busy: whether a run of the schedule is at work.
-        takes_events: whether events may set it off; not if they did so too often.
+        has_room: whether a source may set it off; not if it did so too often.
     """
-    skip = [] if takes_events else [(run, TOO_MANY) for run in due if run.source == "event"]
-    due = [run for run in due if takes_events or run.source != "event"]
+    skip = [(run, TOO_MANY[run.source]) for run in due if not (run.is_timed or has_room(run.source))]
+    due = [run for run in due if run.is_timed or has_room(run.source)]
     late = [run for run in due if run.is_timed and was_missed(run.due)]
     made_up = late
     if schedule.missed == "skip":

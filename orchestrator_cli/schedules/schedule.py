@@ -11,7 +11,7 @@ import secrets
 import socket
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -20,7 +20,7 @@ from pydantic import Field, JsonValue, ValidationError, ValidationInfo, field_va
 
 from orchestrator_cli.approvals.deadlines import Patience
 from orchestrator_cli.durable.expressions import expression_faults
-from orchestrator_cli.durable.files import make_folders, read_regular, write_atomic
+from orchestrator_cli.durable.files import make_folders, read_regular, sync_folder, write_atomic
 from orchestrator_cli.durable.held_folder import has_mark
 from orchestrator_cli.durable.locks import LockTimeout, acquire
 from orchestrator_cli.errors import UsageError
@@ -34,12 +34,18 @@ LOCK, SERVED = "lock", "served"
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 MAX_BYTES = 1 << 20
 """Of a file in the folder."""
+KEPT = timedelta(days=30)
+"""For how long a flow run may wait for its beginning."""
 HOOK_HOST, HOOKS, PORT, TOKENS = "127.0.0.1", "/hooks/", "port", "tokens"
 """Where `orch up` takes requests; the files with its port and with the token of each schedule."""
 NOTES = "notes"
 """The folder of why schedules did not run."""
 SPOOL = "due"
 """The folder of what is to run besides the times, such as now."""
+ASKED = "asked"
+"""The folder of the same, once Prefect's server has a flow run for it, by the id of that."""
+TIMES = "times"
+"""The folder of the last time of each schedule that had a run."""
 KNOWN = frozenset({"outcome", "answer", "value"})
 """What a condition may name: how the earlier run ended, its answer, and the value of its only subtask."""
 
@@ -296,6 +302,7 @@ class ScheduleStore:
         (self.folder / f"{name}.json").unlink()
         self.make_token(name, wanted=False)
         (self.folder / NOTES / f"{name}.json").unlink(missing_ok=True)
+        (self.folder / TIMES / name).unlink(missing_ok=True)
 
     @property
     def owner(self) -> str:
@@ -325,6 +332,21 @@ class ScheduleStore:
             return Note.model_validate_json(read_regular(self.folder / NOTES / f"{name}.json", MAX_BYTES))
         except (OSError, ValueError):
             return None
+
+    # --- what had its run
+
+    def last_time(self, name: str) -> datetime:
+        """The last of its times that had a run; before there is one, when the schedule was last changed."""
+        try:
+            return datetime.fromisoformat(read_regular(self.folder / TIMES / name, MAX_BYTES).decode())
+        except (OSError, ValueError):
+            changed = _changed_ns(self.folder / f"{name}.json") / 1e9
+            return datetime.fromtimestamp(changed, UTC)
+
+    def keep_last_time(self, name: str, time: datetime) -> None:
+        """Raises `OSError`."""
+        make_folders(self.folder / TIMES, 0o700)
+        write_atomic(self.folder / TIMES / name, time.isoformat(), mode=0o600)
 
     # --- requests
 
@@ -381,6 +403,32 @@ class ScheduleStore:
         for path in sorted(paths, key=_changed_ns):
             with contextlib.suppress(OSError, ValueError):
                 yield path, Trigger.model_validate_json(read_regular(path, MAX_BYTES))
+
+    def keep_asked(self, path: Path, flow_run: str) -> None:
+        """Keep what was triggered, from `triggered`, as what a flow run was asked for. Raises `OSError`."""
+        make_folders(self.folder / ASKED, 0o700)
+        path.replace(self.folder / ASKED / f"{flow_run}.json")
+        sync_folder(self.folder / ASKED)
+
+    def asked(self, flow_run: str) -> Trigger | None:
+        """What this home has asked for with a flow run; None if it has not asked for it, or it has begun."""
+        try:
+            return Trigger.model_validate_json(
+                read_regular(self.folder / ASKED / f"{flow_run}.json", MAX_BYTES)
+            )
+        except (OSError, ValueError):
+            return None
+
+    def forget_asked(self, flow_run: str) -> None:
+        """Raises `OSError`."""
+        (self.folder / ASKED / f"{flow_run}.json").unlink(missing_ok=True)
+
+    def forget_old(self) -> None:
+        """Forget what was asked for so long ago that its flow run must have been deleted."""
+        oldest = (datetime.now(UTC) - KEPT).timestamp() * 1e9
+        for path in (self.folder / ASKED).glob("*.json"):
+            if _changed_ns(path) < oldest:
+                path.unlink(missing_ok=True)
 
 
 def _changed_ns(path: Path) -> int:

@@ -1,9 +1,11 @@
 """The process of `orch up`: it starts what is due, and looks after the runs in the background.
 
 Prefect's scheduler makes a flow run for each time of a schedule. This process takes the ones that are due,
-names each after a run of `orch`, and starts that run in a process of its own, which outlives this one. Every
-step can be repeated: a run that was named and not begun is begun, one that died is resumed, and one whose end
-the server does not know is put down. So each due time has one run, whichever process is killed, and when.
+names each after a run of `orch`, and starts that run in a process of its own, which outlives this one. Which
+run a flow run is, for which schedule and with which rights, is put on the disk before the server hears of it.
+Every step can be repeated: a run that was reserved and not begun is begun, one that died is resumed, and one
+whose end the server does not know is put down. So each due time has one run, whichever process is killed, and
+when. What the server says of runs is data: of what this home has not put down itself, it takes up nothing.
 
 Not covered: a second computer that serves the same schedules on a shared server.
 """
@@ -11,48 +13,55 @@ Not covered: a second computer that serves the same schedules on a shared server
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from orchestrator_cli.approvals.inbox import send_cancel
 from orchestrator_cli.durable.locks import LockTimeout, acquire
-from orchestrator_cli.engine.deployments import Deployments, ScheduledRun
+from orchestrator_cli.durable.text import truncate
+from orchestrator_cli.engine.deployments import UNDER_WAY, Deployments, ScheduledRun
 from orchestrator_cli.engine.outbox import fault_of
 from orchestrator_cli.errors import OrchError, UsageError
 from orchestrator_cli.events import RunResumed
 from orchestrator_cli.journal.journal import lock_owner
 from orchestrator_cli.notify_settings import NotifySettings
 from orchestrator_cli.runs.background import (
-    BackgroundRun,
     background_of,
-    begin,
+    begin_reserved,
     go_on,
     journal_size,
     not_started,
+    reserve,
+    withdraw,
 )
+from orchestrator_cli.runs.beginnings import began
 from orchestrator_cli.runs.find import FoundRun, PastRun, look_at
 from orchestrator_cli.runs.page_answers import answered_on_page
-from orchestrator_cli.runtime import RUN_ID
 from orchestrator_cli.schedules.at_work import (
     AtWork,
+    begun_as,
+    command_of,
     ended,
     flow_of,
     in_its_place,
-    in_place_of,
     run_id_of,
     settle,
 )
 from orchestrator_cli.schedules.limits import left_today
 from orchestrator_cli.schedules.news import News
-from orchestrator_cli.schedules.rates import HourlyRate
+from orchestrator_cli.schedules.origins import Origins
+from orchestrator_cli.schedules.rates import AT_HOME, AT_THE_SERVER, FILES, OWN, HourlyRate, SourceRates
 from orchestrator_cli.schedules.rules import decide, objection
 from orchestrator_cli.schedules.schedule import LOCK, LONG_AGO, Schedule, ScheduleStore
 from orchestrator_cli.schedules.watch import FileChanges, FileWatch, names_of
 from orchestrator_cli.schedules.webhooks import Webhooks
+from orchestrator_cli.views.text import label
 
 POLL_S = 1.0
 """Between looks at what is due and at what has ended."""
@@ -60,8 +69,9 @@ GAP_S = 30.0
 """The machine slept if the clocks have come apart by so much."""
 KEPT_S = 3.0
 """How often it is put down that this process runs."""
-FILES_AN_HOUR, EVENTS_AN_HOUR = 30, 30
-"""How often changed files, and events, have a schedule run: a run may cause more of them."""
+LEFT_OUT_AN_HOUR = 60
+"""How often it is said of a schedule that it does not run."""
+WHY_CHARS, NAME_CHARS = 500, 100
 AGAIN = 5
 """How often a run that dies is resumed."""
 RESUMABLE = ("died", "interrupted")
@@ -109,7 +119,8 @@ class Serving:
         self._kept = LONG_AGO
         self._looked = time.time() - time.monotonic()
         self._files = FileChanges()
-        self._file_rate, self._event_rate = HourlyRate(FILES_AN_HOUR), HourlyRate(EVENTS_AN_HOUR)
+        self._at_home, self._at_the_server = SourceRates(AT_HOME), SourceRates(AT_THE_SERVER)
+        self._remarks, self._origins = HourlyRate(LEFT_OUT_AN_HOUR), Origins(home, self._store)
         self._hooks = Webhooks(self._store, say)
         self._news = News(home, notify, say)
         self._fault = ""
@@ -154,6 +165,7 @@ class Serving:
         self._version = None
         self._sync(deployments)
         self._adopt(deployments)
+        self._store.forget_old()
         self._fault = ""
         while True:
             now = self._notice_gap()
@@ -204,22 +216,25 @@ class Serving:
         """Have the server make flow runs of what was triggered, and of files that changed."""
         busy = {work.flow.schedule for work in self._work if work.flow}
         for name, files in self._files.take(busy):
-            if self._file_rate.takes(name):  # two could change each other's files without end
+            if self._at_home.takes(name, FILES):  # two could change each other's files without end
                 why = f"changed: {', '.join(files[:3])}"
                 self._store.trigger(name, why, source="files", occasion=names_of(files))
             else:
-                self._left_out(name, f"files have changed {FILES_AN_HOUR} times within an hour")
+                self._left_out(name, f"files have changed {AT_HOME[FILES]} times within an hour")
         for path, trigger in self._store.triggered():
-            if trigger.schedule in self._schedules:
-                deployments.trigger(
-                    trigger.schedule,
-                    trigger.key,
-                    trigger.why,
-                    run=trigger.run,
-                    source=trigger.source,
-                    occasion=trigger.occasion,
-                )
-            path.unlink(missing_ok=True)
+            name, made = trigger.schedule, ""
+            is_own = trigger.source == OWN  # the others are counted as they come in
+            if is_own and not self._at_home.has_room(name, OWN):
+                self._left_out(name, f"this home has asked for it {AT_HOME[OWN]} times within an hour")
+            elif name in self._schedules:
+                given = {"source": trigger.source, "occasion": trigger.occasion}
+                made = deployments.trigger(name, trigger.key, trigger.why, run=trigger.run, **given)
+            if not made:
+                path.unlink(missing_ok=True)
+                continue
+            self._store.keep_asked(path, made)
+            if is_own:
+                self._at_home.takes(name, OWN)
 
     # --- beginning
 
@@ -231,83 +246,113 @@ class Serving:
             for name, schedule in self._schedules.items()
             if not (schedule.paused or (schedule.overlap == "queue" and name in at_work))
         ]
-        due = deployments.due(now, asked)
-        for name, runs in groupby(sorted(due, key=lambda run: run.schedule), key=lambda run: run.schedule):
+        by_schedule = attrgetter("schedule")
+        found = [run for run in deployments.due(now, asked) if run.schedule in asked]
+        for name, runs in groupby(sorted(found, key=by_schedule), key=by_schedule):
             schedule = self._schedules[name]
             decision = decide(
                 schedule,
-                list(runs),
+                list(self._own(deployments, schedule, runs, now)),
                 was_missed=self._was_missed,
                 is_busy=name in at_work,
-                takes_events=self._event_rate.has_room(name),
+                has_room=partial(self._at_the_server.has_room, name),
             )
             for run, why in decision.skip:
-                deployments.end(run, "CANCELLED", "Skipped", why)
                 # With its name: two may have come in the same second.
-                self._left_out(name, why, f"at {run.due.astimezone():%Y-%m-%d %H:%M:%S} ({run.name})")
+                when = f"at {run.due.astimezone():%Y-%m-%d %H:%M:%S} ({truncate(run.name, NAME_CHARS)})"
+                self._skip(deployments, run, why, when if run.is_timed else "")
             if decision.cancels and not at_work[name].is_cancelled:
                 at_work[name].is_cancelled = True
                 send_cancel(at_work[name].past.folder, "a newer run is due")
             if decision.start is not None:
                 self._begin(deployments, schedule, decision.start)
 
-    def _begin(self, deployments: Deployments, schedule: Schedule, flow: ScheduledRun) -> None:
-        past = PastRun(run_id_of(flow, self._home), self._home, Path(schedule.workspace), schedule.mark)
+    def _own(
+        self, deployments: Deployments, schedule: Schedule, found: Iterable[ScheduledRun], now: datetime
+    ) -> Iterator[ScheduledRun]:
+        """The flow runs that may begin, with what this home knows of them."""
+        for run in (self._origins.of(one, schedule) for one in found):
+            if why := self._origins.objection(run, schedule, now):
+                self._skip(deployments, run, why)
+            else:
+                yield run
+
+    def _skip(self, deployments: Deployments, run: ScheduledRun, why: str, when: str = "") -> None:
+        deployments.end(run, "CANCELLED", "Skipped", why)
+        self._store.forget_asked(run.id)
+        self._left_out(run.schedule, why, when)
+
+    def _begin(
+        self,
+        deployments: Deployments,
+        schedule: Schedule,
+        flow: ScheduledRun,
+        reserved: PastRun | None = None,
+    ) -> None:
+        """Begin a flow run that is due, or that was claimed for the run that is `reserved`."""
         left = left_today(self._home, schedule)
+        if schedule.replaced or (left is not None and left <= 0):
+            self._give_up(deployments, schedule, flow)
+            if reserved:
+                withdraw(reserved)
+            return
+        run = reserved.run if reserved else run_id_of(flow, self._home)
+        past = PastRun(run, self._home, Path(schedule.workspace), schedule.mark)
+        about = begun_as(schedule, flow, left)
+        reserve(past, about)
+        if not (reserved or deployments.claim(flow, past.run)):
+            withdraw(past)
+            return
+        if flow.is_timed:
+            self._store.keep_last_time(schedule.name, flow.due)
+        self._at_the_server.takes(schedule.name, flow.source)
+        process = begin_reserved(past, command_of(schedule, about), schedule.prompt)
+        self._store.forget_asked(flow.id)
+        self._work.append(AtWork(past, flow, process))
+        self._say(f"{schedule.name}: run {past.run}")
+
+    def _give_up(self, deployments: Deployments, schedule: Schedule, flow: ScheduledRun) -> None:
+        """End a flow run that may not begin: its folder was replaced, or the money of today is spent."""
         if why := schedule.replaced:
             deployments.end(flow, "CRASHED", "Crashed", why)
-            self._left_out(schedule.name, why)
             self._news.failed(schedule, "", why)
-        elif left is not None and left <= 0:
+        else:
             why = f"its runs of today have cost {schedule.max_cost_day:g} dollars"
             deployments.end(flow, "CANCELLED", "Skipped", why)
-            self._left_out(schedule.name, why)
             self._news.over_budget(schedule, why)
-        elif deployments.claim(flow, past.run):
-            if flow.source == "event":
-                self._event_rate.takes(schedule.name)
-            self._start(schedule, past, flow, left)
-            self._say(f"{schedule.name}: run {past.run}")
-
-    def _start(
-        self, schedule: Schedule, past: PastRun, flow: ScheduledRun, left: float | None = None
-    ) -> None:
-        limit = () if left is None or schedule.process else (f"--max-cost={left:.4f}",)
-        about = BackgroundRun(
-            arguments=(*schedule.arguments, *limit),
-            patience=schedule.patience,
-            schedule=schedule.name,
-            flow_run=flow.id,
-            occasion=flow.occasion,
-            notify=schedule.notify,
-        )
-        process = begin(past, (*schedule.command, *limit), schedule.prompt, about)
-        self._work.append(AtWork(past, flow, process))
+        self._store.forget_asked(flow.id)
+        self._left_out(schedule.name, why)
 
     # --- what is at work
 
     def _adopt(self, deployments: Deployments) -> None:
         """Take up the runs that an earlier process, or a lost connection, left."""
         known = {work.past.run for work in (*self._work, *self._waiting)}
-        oldest = f"{datetime.now() - timedelta(days=LATEST_DAYS):%Y%m%d}"
-        for path in sorted((self._home / "runs").glob("*/background.json")):
+        oldest = datetime.now(UTC) - timedelta(days=LATEST_DAYS)
+        for path in (self._home / "runs").glob("*/background.json"):
             past = PastRun(path.parent.name, self._home, Path())
             about = background_of(past)
-            if about is not None and not about.is_settled and past.run not in known and past.run >= oldest:
-                known.add(past.run)
-                flow = flow_of(past, about)
-                if flow is None or past.journal.exists() or lock_owner(past.folder) is not None:
-                    self._work.append(AtWork(past, flow))
-                elif schedule := self._schedules.get(flow.schedule):
-                    self._start(schedule, in_place_of(schedule, past), flow)
-        for flow in deployments.under_way():
-            schedule = self._schedules.get(flow.schedule)
-            past = PastRun(flow.name, self._home, Path())
-            if not RUN_ID.fullmatch(flow.name) or flow.name in known:
-                continue  # the name of one that something else has begun is not ours
-            if schedule is not None and background_of(past) is None:
-                self._say(f"{flow.schedule}: run {flow.name}, which was named and not begun")
-                self._start(schedule, in_place_of(schedule, past), flow)
+            if about is None or about.is_settled or past.run in known:
+                continue
+            has_journal = past.journal.exists()
+            if began(past.journal if has_journal else path) < oldest:
+                continue
+            flow = flow_of(past, about)
+            if flow is None or has_journal or lock_owner(past.folder) is not None:
+                self._work.append(AtWork(past, flow))
+            else:
+                self._take_up_reserved(deployments, past, flow)
+
+    def _take_up_reserved(self, deployments: Deployments, past: PastRun, flow: ScheduledRun) -> None:
+        """Begin a run that was reserved and not begun, if its flow run was claimed for it."""
+        schedule = self._schedules.get(flow.schedule)
+        if schedule is None:
+            return
+        if deployments.state_of(flow.id) in UNDER_WAY:
+            self._say(f"{flow.schedule}: run {past.run}, which was named and not begun")
+            self._begin(deployments, schedule, flow, past)
+        else:
+            withdraw(past)  # what is due, is due again
 
     def _look_at_work(self, deployments: Deployments) -> None:
         for work in [work for work in self._waiting if journal_size(work.past) != work.size]:
@@ -393,8 +438,10 @@ class Serving:
 
     def _left_out(self, name: str, why: str, when: str = "") -> None:
         """Say that a schedule does not run, and keep that for `orch schedule show`."""
-        said = f"{when}: {why}".removeprefix(": ")
-        self._say_once(f"{name} does not run{' ' if when else ', because '}{said}")
+        said = label(f"{when}: {why}".removeprefix(": "), WHY_CHARS)
+        line = f"{name} does not run{' ' if when else ', because '}{said}"
+        if line != self._fault and self._remarks.takes(name):
+            self._say_once(line)
         with contextlib.suppress(OSError):
             self._store.note(name, said)
 

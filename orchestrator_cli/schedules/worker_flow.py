@@ -11,6 +11,7 @@ Not covered: `missed`, because a worker runs all that was missed, and triggers b
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,7 +24,7 @@ from prefect.states import Cancelled, Completed, Failed
 from orchestrator_cli.approvals.inbox import send_cancel
 from orchestrator_cli.environment import name_deployed_run
 from orchestrator_cli.errors import OrchError, UsageError
-from orchestrator_cli.runs.background import BackgroundRun, begin, go_on, not_started
+from orchestrator_cli.runs.background import BackgroundRun, background_of, begin, go_on, not_started
 from orchestrator_cli.runs.find import PastRun, look_at, past_run
 from orchestrator_cli.runtime import RUN_ID, new_run_id
 from orchestrator_cli.schedules.limits import left_today
@@ -67,8 +68,11 @@ def check_given(one: Schedule) -> None:
 
 
 def _run(one: Schedule, home: Path, flow_run: UUID, name: str) -> State[Any]:
-    """Begin the run, or go on with that of this name, and wait until it has ended."""
-    past = PastRun(name if RUN_ID.fullmatch(name) else new_run_id(), home, Path(one.workspace))
+    """Begin the run, or go on with the one that this flow run began, and wait until it has ended."""
+    named = PastRun(name, home, Path(one.workspace))
+    begun = background_of(named) if RUN_ID.fullmatch(name) else None
+    is_own = begun is not None and (begun.flow_run, begun.schedule) == (str(flow_run), one.name)
+    past = named if is_own else replace(named, run=new_run_id())
     name_deployed_run(past.run)
     if past.journal.exists():
         process = go_on(past_run(past.journal) or past)
@@ -81,7 +85,11 @@ def _run(one: Schedule, home: Path, flow_run: UUID, name: str) -> State[Any]:
         limit = () if left is None or one.process else (f"--max-cost={left:.4f}",)
         # It is settled: no `orch up` of this machine deals with it.
         about = BackgroundRun(
-            arguments=(*one.arguments, *limit), patience=one.patience, schedule=one.name, is_settled=True
+            arguments=(*one.arguments, *limit),
+            patience=one.patience,
+            schedule=one.name,
+            flow_run=str(flow_run),
+            is_settled=True,
         )
         process = begin(past, (*one.command, *limit), one.prompt, about)
     get_run_logger().info(f"orch run {past.run} on {os.uname().nodename}, in {past.folder}")

@@ -151,7 +151,7 @@ class Console:
 
     def draw(self, protocol: ImageProtocol, name: str, png: bytes, width: int) -> None:
         """Draw an image below its name."""
-        self._say([Line("  ", name, "dim")])
+        self._say([Line("  ", text.file_name(name), "dim")])
         self.stream.write(drawn(protocol, png, width, self._rich.width))
         self.stream.flush()
 

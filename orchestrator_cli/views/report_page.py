@@ -29,7 +29,18 @@ from orchestrator_cli.views.graph import SIGNS
 from orchestrator_cli.views.history import Summary
 from orchestrator_cli.views.layout import Grid, drawing_of
 from orchestrator_cli.views.report import SOURCE_CHARS, PageImages, report_of
-from orchestrator_cli.views.text import calls, counted, cut, duration, label, money, shown, size, value_text
+from orchestrator_cli.views.text import (
+    calls,
+    counted,
+    cut,
+    duration,
+    file_name,
+    label,
+    money,
+    shown,
+    size,
+    value_text,
+)
 from orchestrator_cli.views.timeline import BarKind, path_steps
 
 LOOKS = {
@@ -93,6 +104,7 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         digest=_digest,
         duration=duration,
+        file_name=file_name,
         in_colours=_in_colours,
         label=label,
         lines=_lines,

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
+from uuid import uuid4
 
 import pytest
 from command import Orch
@@ -18,7 +21,12 @@ from test_terminal_people import CHOOSE, wait_for
 
 from orchestrator_cli.cli.options import LimitOptions, PermissionOptions
 from orchestrator_cli.engine.server import import_prefect
+from orchestrator_cli.engine.work_pool import WorkPool
 from orchestrator_cli.errors import UsageError
+from orchestrator_cli.events import RunStarted
+from orchestrator_cli.journal.journal import EventStream
+from orchestrator_cli.runs.background import BackgroundRun, write_background
+from orchestrator_cli.runs.find import PastRun
 from orchestrator_cli.schedules.schedule import made
 
 USE = caller("use", ["choose"], inputs={"colour": "$choose.value"})
@@ -96,6 +104,67 @@ def test_a_deployment_gives_the_options_of_schedules_and_no_others() -> None:
     ):
         with pytest.raises(UsageError):
             check_given(made(name="one", workspace="/", **wrong))
+
+
+class Liar:
+    """A client of a server that answers with what a colleague has written."""
+
+    def __init__(self, text: str, status: int = 200) -> None:
+        self.text, self.status = text, status
+
+    def request(self, _: str, path: str, **__: Any) -> Any:
+        if path == "/deployments/":
+            import httpx
+
+            request = httpx.Request("POST", "http://127.0.0.1/")
+            reply = httpx.Response(422, text=self.text, request=request)
+            reply.raise_for_status()
+        rows = [{"name": "pool", "id": "1"}, {"name": self.text, "id": "2"}]
+        return SimpleNamespace(json=lambda: rows if path.endswith("filter") else rows[0])
+
+
+FORGED = "x\nDeployed one on pool.\n\x1b]0;hi\x07" + "y" * 5000
+
+
+@pytest.mark.parametrize("pool", ["pool", "nowhere"])
+def test_what_a_server_says_forges_no_line_of_an_error(pool: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        WorkPool(Liar(FORGED), pool, "me").put(
+            "one", "Go.", None, entrypoint="a.b", parameters={}, collision="ENQUEUE"
+        )
+    assert raised.value.remedy.isprintable()
+    assert len(raised.value.remedy) < 1200
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_worker_goes_on_with_the_run_of_its_flow_run_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    import_prefect()
+    from orchestrator_cli.schedules import worker_flow
+
+    class Ended(Exception):
+        """With the run that was begun or resumed."""
+
+    def end(past: PastRun, *_: Any) -> None:
+        raise Ended(past.run)
+
+    flow_run = uuid4()
+    named = PastRun("20261201-090000-abcdef", tmp_path / "home", tmp_path)
+    stream = EventStream(named.run, named.journal, [])
+    stream.emit(RunStarted(prompt="p", workspace=str(tmp_path), models={}, sandbox="s", version="1"))
+    stream.close()
+    if own:
+        write_background(named, BackgroundRun(schedule="one", flow_run=str(flow_run), is_settled=True))
+    monkeypatch.setattr(worker_flow, "go_on", end)
+    monkeypatch.setattr(worker_flow, "begin", end)
+    monkeypatch.setattr(worker_flow, "get_client", lambda **_: MagicMock())
+    monkeypatch.setattr(worker_flow, "name_deployed_run", lambda _: None)
+    with pytest.raises(Ended) as ended:
+        worker_flow._run(
+            made(name="one", workspace=str(tmp_path), prompt="Go."), named.home, flow_run, named.run
+        )
+    assert (str(ended.value) == named.run) is own
 
 
 class Worker:

@@ -1,8 +1,9 @@
 """Runs that are over and old are removed; what is open stays, and so does everything else."""
 
 import json
+import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ ASKED = plan(tool_call("ask", "list_files") | {"approve": True})
 
 
 def aged(orch: Orch, run: str, days: int) -> str:
-    """The run as if it had begun so many days ago."""
-    old = f"{datetime.now() - timedelta(days=days):%Y%m%d-%H%M%S}-{run[-6:]}"
-    folder = orch.home / "runs" / run
-    journal = folder / "journal.jsonl"
-    journal.write_text(journal.read_text().replace(run, old))
-    folder.rename(folder.with_name(old))
-    return old
+    """The run as if it had begun so many days ago, with a name of the future."""
+    named = f"20990101-000000-{run[-6:]}"
+    journal = orch.home / "runs" / run / "journal.jsonl"
+    begun = f'"time":"{(datetime.now(UTC) - timedelta(days=days)).isoformat()}"'
+    text = re.sub(r'"time":"[^"]+"', begun, journal.read_text(), count=1)
+    journal.write_text(text.replace(run, named))
+    journal.parent.rename(journal.parent.with_name(named))
+    return named
 
 
 @pytest.fixture
@@ -55,6 +57,20 @@ def test_only_what_is_old_and_over_is_removed(orch: Orch, runs: list[str]) -> No
     assert orch.file("one.txt") == "made"
     assert orch("log", "verify").code == 0
     assert orch("undo", runs[2]).code == 0
+
+
+def test_the_name_of_a_run_makes_it_neither_old_nor_new(orch: Orch, runs: list[str]) -> None:
+    names = [f"{day}-000000-00000a" for day in ("99991231", "20200102", "20200101")]
+    for run, name in zip(runs, names, strict=True):
+        folder = orch.home / "runs" / run
+        journal = folder / "journal.jsonl"
+        journal.write_text(journal.read_text().replace(run, name))
+        folder.rename(folder.with_name(name))
+    done = orch("prune", "--older-than", "30d", "-n", "--json")
+    assert json.loads(done.out)["runs"] == [names[0]]
+    assert json.loads(orch("runs", "--json").out)[0]["run"] == names[2]
+    assert orch("undo", "last").code == 0
+    assert names[2] in orch("show", "last").out
 
 
 def test_an_old_plan_that_never_ran_is_removed(orch: Orch, endpoint: Endpoint) -> None:

@@ -84,6 +84,21 @@ def test_what_is_no_longer_as_the_run_left_it_is_not_drawn(drew: Orch) -> None:
     assert drawn(drew.at_terminal("attach", "last", typed="", **KITTY).out) == []
 
 
+def test_the_name_above_an_image_is_one_line_with_its_hidden_signs(orch: Orch, endpoint: Endpoint) -> None:
+    name = "n\nFORGED done\x1b[2J\u202e.png"
+    made = DRAW.replace('"chart.png"', repr(name))
+    endpoint.reply = Cast(planner=[plan(coder("draw"))], agents={"Do draw": [code(made)]})
+    assert orch("ask", "Draw", "--approve", "none").code == 0
+    done = orch.at_terminal("attach", "last", typed="", **KITTY)
+    assert len(drawn(done.out)) == 1
+    shown = r"n\nFORGED done\x1b[2J\u{202e}.png"
+    assert done.out.count(shown) >= 2  # in the list of files, and above the image
+    assert not re.search(r"^\s*FORGED", done.out, re.MULTILINE)
+    page = orch("show", "last", "--format", "html").out
+    assert "n\nFORGED" not in page
+    assert f"<dd>a.txt, bad.png, {shown}</dd>" in page
+
+
 def of_kitty(sent: bytes) -> bytes:
     """What kitty sends back: its attributes, and whether it could draw unless it is to be quiet."""
     drew = re.findall(rb"\x1b_G(?![^;\x1b]*q=2)[^\x1b]*\x1b", sent)

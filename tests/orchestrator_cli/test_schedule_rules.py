@@ -1,5 +1,6 @@
 """Which of the runs that are due begin, and what becomes of the others."""
 
+import asyncio
 import contextlib
 import os
 from dataclasses import replace
@@ -9,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator_cli.engine import deployments
-from orchestrator_cli.engine.deployments import ScheduledRun, next_time
+from orchestrator_cli.engine.deployments import ScheduledRun, has_time, next_time
 from orchestrator_cli.engine.server import import_prefect
 from orchestrator_cli.errors import UsageError
-from orchestrator_cli.schedules.rates import HOUR_S, HourlyRate
+from orchestrator_cli.schedules.rates import EVENT, HOUR_S, HourlyRate
 from orchestrator_cli.schedules.rules import BUSY, MADE_UP, MISSED, REPLACED, TOO_MANY, decide
 from orchestrator_cli.schedules.schedule import Schedule, ScheduleStore, made
 
@@ -73,10 +74,12 @@ def test_a_run_that_is_at_work_is_waited_for_kept_or_cancelled(
 
 
 def test_events_set_no_run_off_once_they_were_too_many() -> None:
-    by_event = [replace(run, source="event") for run in due(1, 2, timed=False)]
+    by_event = [replace(run, source=EVENT) for run in due(1, 2, timed=False)]
     by_hand = replace(due(3, timed=False)[0], id="3")
-    found = decide(schedule(), [*by_event, by_hand], was_missed=UP.__gt__, is_busy=False, takes_events=False)
-    assert (found.start, found.skip) == (by_hand, tuple((run, TOO_MANY) for run in by_event))
+    found = decide(
+        schedule(), [*by_event, by_hand], was_missed=UP.__gt__, is_busy=False, has_room=EVENT.__ne__
+    )
+    assert (found.start, found.skip) == (by_hand, tuple((run, TOO_MANY[EVENT]) for run in by_event))
 
 
 def test_an_hourly_rate_counts_amounts_by_schedule() -> None:
@@ -136,6 +139,35 @@ def test_whether_a_time_is_to_come(timing: dict[str, object], *, comes: bool) ->
         found = next_time({"timezone": "UTC", **timing})
     assert (found is not None) is comes
     assert found is None or found >= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    "timing",
+    [
+        {"cron": "*/20 * * * *"},
+        {"cron": "30 2 * * *"},
+        {"interval": 1200.0, "anchor_date": "2026-10-01T00:30:07+00:00"},
+        {"interval": 86400.0, "anchor_date": "2026-10-01T00:30:07+00:00"},
+        {"interval": 129600.0, "anchor_date": "2026-10-01T00:30:07+00:00"},
+        {"rrule": "DTSTART:20260901T023000\nRRULE:FREQ=HOURLY;INTERVAL=5"},
+    ],
+)
+@pytest.mark.parametrize(
+    "day", [datetime(2026, 10, 24, 20, tzinfo=UTC), datetime(2027, 3, 27, 20, tzinfo=UTC)]
+)
+def test_every_time_that_prefects_scheduler_finds_is_one_of_the_schedule(
+    timing: dict[str, object], day: datetime
+) -> None:
+    import_prefect()
+    from prefect.server.schemas import schedules
+
+    zoned = {"timezone": "Europe/Berlin", **timing}
+    kind = {"cron": "Cron", "interval": "Interval", "rrule": "RRule"}[next(iter(timing))]
+    made_of = getattr(schedules, f"{kind}Schedule").model_validate(zoned)
+    for found in asyncio.run(made_of.get_dates(n=30, start=day)):
+        moment = datetime.fromisoformat(found.astimezone(UTC).isoformat())
+        assert has_time(zoned, moment)
+        assert not has_time(zoned, moment + timedelta(seconds=1))
 
 
 def test_a_rule_whose_next_time_is_not_found_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

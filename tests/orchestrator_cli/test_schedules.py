@@ -18,6 +18,7 @@ from scripted_model import Cast, answered
 from test_notifications import command, sent_by_command
 from test_terminal_people import wait_for
 
+from orchestrator_cli.cli.commands.up import say_line
 from orchestrator_cli.schedules.schedule import ScheduleStore
 
 PROCESSES = """
@@ -215,6 +216,23 @@ def test_why_a_schedule_did_not_run_is_shown_afterwards(
     orch("schedule", "remove", "false")
     orch("schedule", "add", "false", "--process=second")
     assert not_run(orch, "false") == ""
+
+
+def test_what_others_wrote_is_on_one_line(
+    orch: Orch, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forged = "x\n2026-12-01 03:00:00  first: run 1 completed\r\x1b[31m\u202e"
+    orch("schedule", "add", "first", "--process=first", "--every=1d")
+    ScheduleStore(orch.home).note("first", forged)
+    say_line(forged)
+    for text in (
+        orch("schedule", "show", "first").out,
+        orch("schedule", "list").out,
+        capsys.readouterr().out,
+    ):
+        [line] = [line for line in text.splitlines() if "run 1 completed" in line]
+        assert "x 2026-12-01 03:00:00" in line
+        assert "\\x1b[31m" in line
 
 
 def sent(path: Path) -> list[tuple[str, str]]:

@@ -30,6 +30,7 @@ from orchestrator_cli.cli.reporting import (
 )
 from orchestrator_cli.cli.schedule_times import next_of, time_text, when_of
 from orchestrator_cli.durable.lengths import seconds_of
+from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.engine.deployments import next_time
 from orchestrator_cli.engine.server import import_prefect
 from orchestrator_cli.errors import UsageError
@@ -42,7 +43,7 @@ from orchestrator_cli.schedules.schedule import Schedule, ScheduleStore, made
 from orchestrator_cli.settings import Settings
 from orchestrator_cli.surroundings import time_zone
 from orchestrator_cli.values import seconds_between
-from orchestrator_cli.views.text import clean, duration, one_line
+from orchestrator_cli.views.text import clean, duration, label, one_line
 from orchestrator_cli.workspace import check_folder
 
 app = typer.Typer(rich_markup_mode=None)
@@ -273,7 +274,7 @@ def show(
         rows = found.model_dump(mode="json", exclude_defaults=True) | url
         rows |= {"next": time_text(due) if due else "never"} if found.timing and not found.paused else {}
         print_lines([f"{key:<13} {clean(str(value))}" for key, value in rows.items()])
-        print_lines([clean(line) for line in _latest_lines(store, name, last, whole=True)])
+        print_lines(_latest_lines(store, name, last, whole=True))
 
 
 @app.command()
@@ -332,7 +333,7 @@ def _lines(store: ScheduleStore, one: Schedule, last: FoundRun | None) -> list[s
     lines = [f"{one.name:<20} {when_of(one)}{state}", f"    {one_line(what, 100)}"]
     lines += [f"    warning: {one.replaced}"] if one.replaced else []
     lines += [f"    next: {time_text(due)}"] if (due := next_of(one)) else []
-    return lines + [f"    {one_line(line, 200)}" for line in _latest_lines(store, one.name, last)]
+    return lines + [f"    {truncate(line, 200)}" for line in _latest_lines(store, one.name, last)]
 
 
 def _latest_lines(
@@ -342,9 +343,9 @@ def _latest_lines(
     note, began = store.noted(name), last.state.began if last else None
     lines = []
     if last is not None:
-        lines.append(f"last: {last.status}{_ago(began) if began else ''}, run {last.where.run}")
+        lines.append(f"last: {last.status}{_ago(began) if began else ''}, run {label(last.where.run)}")
     if note is not None and (whole or began is None or note.time > began):
-        lines.append(f"last: did not run,{_ago(note.time)}: {note.why}")
+        lines.append(f"last: did not run,{_ago(note.time)}: {label(note.why)}")
     return lines
 
 

@@ -22,9 +22,11 @@ from orchestrator_cli.schedules.schedule import FOLDER, ScheduleStore
 from orchestrator_cli.schedules.serve import Serving
 from orchestrator_cli.schedules.service_files import LABEL, UNIT, launchd_agent, systemd_unit
 from orchestrator_cli.settings import Settings
-from orchestrator_cli.views.text import clean
+from orchestrator_cli.views.text import label
 
 app = typer.Typer(rich_markup_mode=None)
+
+LINE_CHARS = 1000
 
 
 @app.command()
@@ -61,23 +63,24 @@ def up(
         serving = Serving(
             settings.home,
             connection.client,
-            _say,
+            say_line,
             notify=settings.notify,
             is_shared=settings.prefect_api_url is not None,
             unsent=connection.unsent,
-            often=DailyPruning(settings.home, settings.keep_runs_days, _say).look,
+            often=DailyPruning(settings.home, settings.keep_runs_days, say_line).look,
         )
-        _say("orch up. Ctrl-C ends it; runs at work go on.")
+        say_line("orch up. Ctrl-C ends it; runs at work go on.")
         for one in ScheduleStore(settings.home).all().values():
-            _say(due_line(one))
+            say_line(due_line(one))
         try:
             serving.serve()
         except KeyboardInterrupt:
-            _say("orch up has ended. Runs at work go on.")
+            say_line("orch up has ended. Runs at work go on.")
 
 
-def _say(line: str) -> None:
-    print_lines([f"{datetime.now():%Y-%m-%d %H:%M:%S}  {clean(line)}"])
+def say_line(line: str) -> None:
+    """Print one line, whatever a server, a journal or a model has written of it."""
+    print_lines([f"{datetime.now():%Y-%m-%d %H:%M:%S}  {label(line, LINE_CHARS)}"])
     sys.stdout.flush()
 
 

@@ -30,7 +30,7 @@ def test_damaged_runs_are_named_beside_the_others(tmp_path: Path) -> None:
         file.write('{"workspace":' + "[" * 100_000 + "\n")
     unread: list[str] = []
     found = recent(settings, everywhere=True, limit=9, on_unread=unread.append)
-    assert [one.where.run for one in found] == ["whole", "deep"]
+    assert [one.where.run for one in found] == ["deep", "whole"]
     assert ["pipe" in unread[0], "damaged" in unread[1], len(unread)] == [True, True, 2]
 
 
