@@ -195,7 +195,7 @@ def _has_no_credit(exc: Exception, words: str) -> bool:
 
 _LIBRARY_WORDS = re.compile(
     r"^(?:(?:litellm\.)?[A-Za-z_]\w*(?:Error|Exception)\b[\s:-]*)+(?:Error code: \d+ - )?"
-    r"|\.* Handle with `litellm\.\w+`\.$"
+    r"|(?<!\.)\.* Handle with `litellm\.\w+`\.$"
 )
 
 
