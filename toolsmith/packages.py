@@ -49,7 +49,7 @@ _PLACED = ("--link-mode", "copy", "--compile-bytecode")
 """Copies, since a link into uv's cache would let a change here become a change there. Compiled, which runs
 nothing of it, since no sandbox can keep what it compiles and each would do it again."""
 _SOURCE = re.compile(r"no (?:usable|compatible|matching)? ?wheels|source distribution|building from source")
-_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s`'\")]+|(?<![\w.])/(?:[\w.@+-]+/)+[\w.@+-]*")
+_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://[^\s`'\")]+|(?<![\w.])/(?:[\w.@+-]+/)+[\w.@+-]*")
 
 
 class ProgramResult(Protocol):

@@ -29,7 +29,7 @@ from orchestrator_cli.plan import FrozenModel
 
 FOLDER = "schedules"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
-EVENT_NAME = re.compile(r"(?=.)[\w.:/-]{0,199}\*?\Z", re.ASCII)
+EVENT_NAME = re.compile(r"\A(?=.)[\w.:/-]{0,199}\*?\Z", re.ASCII)
 LOCK, SERVED = "lock", "served"
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 MAX_BYTES = 1 << 20

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _VALUE = r"[\w./~=@%+-]*[\d/~=][\w./~=@%+-]*|[A-Z]+|last"
-_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*://[\w.@\[\]-]*(?::\d+)?(?:[/?#][!-9;-~]*)?", re.ASCII)
+_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://[\w.@\[\]-]*(?::\d+)?(?:[/?#][!-9;-~]*)?", re.ASCII)
 """Without a colon after its port: no address ends as `error:` begins a line."""
 _OWN_COMMAND = re.compile(
     rf"(?<!\S)orch(?: [a-z]+){{1,2}}(?: (?:-[-\w]+(?:[= ](?:{_VALUE}|[a-z]+))?|{_VALUE})(?=[\s.,;)]|$))*",
