@@ -11,8 +11,10 @@ embeddings, records are also found by meaning, see `dense`.
 Importing this package loads none of Qdrant's libraries; opening a store loads the one it needs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from memory.dense import Dense as Dense
 from memory.distiller import run_record as run_record
@@ -54,18 +56,20 @@ def open_store(
     api_key: str | None = None,
     warn: Callable[[str], None] | None = None,
     remedy: str = "",
+    http: Mapping[str, Any] | None = None,
 ) -> MemoryStore:
     """Open the memory in the folder `path`, or on the Qdrant server at `url` if one is given.
 
     `warn` receives the id of a record that cannot be read, and what happened if something damaged had to be
     put aside (folder only): what could be read of it, where it is, and `remedy` if records were lost. By
-    default it is logged. Raises
+    default it is logged. `http` are options for the client of the server, which are httpx's. Raises
     `MemoryUnavailable`.
     """
     if url is not None:
         from memory.server import ServerStore
 
-        return ServerStore(url, api_key, warn=warn) if warn else ServerStore(url, api_key)
+        made = partial(ServerStore, url, api_key, http=http)
+        return made(warn=warn) if warn else made()
     from memory.edge import EdgeStore
 
     return EdgeStore(path, warn=warn, remedy=remedy) if warn else EdgeStore(path, remedy=remedy)

@@ -63,13 +63,17 @@ _CONFLICT = 409
 
 
 class ServerStore:
-    """A `MemoryStore` on the server at `url`; `client` replaces the connection, for tests."""
+    """A `MemoryStore` on the server at `url`.
+
+    `http` are options for its client, which are httpx's; `client` replaces the connection, for tests.
+    """
 
     def __init__(
         self,
         url: str,
         api_key: str | None = None,
         *,
+        http: Mapping[str, Any] | None = None,
         client: QdrantClient | None = None,
         embedder: Embedder | None = None,
         timeout_s: int = 10,
@@ -81,7 +85,7 @@ class ServerStore:
         with self._translated():
             # The version check would warn, not fail, when the server cannot be reached.
             self._client = client or QdrantClient(
-                url=url, api_key=api_key, timeout=timeout_s, check_compatibility=False
+                url=url, api_key=api_key, timeout=timeout_s, check_compatibility=False, **(http or {})
             )
             self._ensure_collection()
             # An earlier version made fewer indexes.

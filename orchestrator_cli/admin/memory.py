@@ -43,7 +43,7 @@ from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
 from orchestrator_cli.journal.hash_chain import log_bytes
 from orchestrator_cli.recall.named_files import read_named
 from orchestrator_cli.recall.rebuild import Rebuilt, rebuild
-from orchestrator_cli.recall.run_memory import EMBEDDED_AT_ONCE, open_dense, open_memory
+from orchestrator_cli.recall.run_memory import EMBEDDED_AT_ONCE, of_server, open_dense, open_memory
 from orchestrator_cli.recall.sessions import workspace_scope
 from orchestrator_cli.recall.written_files import write_named
 from orchestrator_cli.runs.find import recent
@@ -308,7 +308,9 @@ class MemoryAdmin:
                 contextlib.closing(open_store(self._settings.home / "memory", warn=self._warn))
             )
             server = closing.enter_context(
-                contextlib.closing(open_store(Path(), url=url, api_key=key, warn=self._warn))
+                contextlib.closing(
+                    open_store(Path(), url=url, api_key=key, warn=self._warn, http=of_server())
+                )
             )
             source, target = (folder, server) if to == "server" else (server, folder)
             return migrate(source, target, on_progress)
