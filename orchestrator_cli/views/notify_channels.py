@@ -8,6 +8,7 @@ Not covered: services that Apprise has no answer from, for which a sent message 
 
 import html
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ COMMAND_S = 10.0
 DESKTOP = "notify-send"
 SERVICES = CallLimits(call_s=30, whole_s=60, cpu_s=20, memory_mb=1024)
 """For what services are sent. One takes 70 MB."""
+NO_LOGINS = {"NETRC": os.devnull}
 _SCHEME_CHARS = 20
 
 
@@ -59,7 +61,7 @@ def channels(notify: NotifySettings) -> Iterator[tuple[str, Callable[[str, str, 
             "command",
             lambda _title, _text, value: start_command(notify.command, json.dumps(value), COMMAND_S),
         )
-    with LimitedCalls(deliver, SERVICES, environment=for_programs()) as services:
+    with LimitedCalls(deliver, SERVICES, environment=for_programs() | NO_LOGINS) as services:
         for number, url in enumerate(notify.urls, start=1):
             address = url.get_secret_value()
             scheme = (

@@ -23,7 +23,6 @@ def is_known(address: str) -> bool:
 def deliver(address: str, title: str, text: str) -> str:
     """Send a message. Returns why that failed, in words for a person, or nothing."""
     _end_with_parent()
-    os.environ["NETRC"] = os.devnull
     logging.disable()
     import apprise
 
