@@ -12,8 +12,9 @@ Importing this package loads none of Qdrant's libraries; opening a store loads t
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from memory.dense import Dense as Dense
 from memory.distiller import run_record as run_record
@@ -62,6 +63,7 @@ def open_store(
     warn: Callable[[str], None] | None = None,
     remedy: str = "",
     waits: bool = True,
+    http: Mapping[str, Any] | None = None,
 ) -> MemoryStore:
     """Open the memory in the folder `path`, or on the Qdrant server at `url` if one is given.
 
@@ -70,13 +72,14 @@ def open_store(
 
     `warn` receives the id of a record that cannot be read, and what happened if something damaged had to be
     put aside: what could be read of it, where it is, and `remedy` if records were lost; of a server also that
-    writes wait, and that others can read the key on its way. By default it is logged. Raises
+    writes wait, and that others can read the key on its way. By default it is logged. `http` are options for
+    the client of the server, which are httpx's. Raises
     `MemoryUnavailable`.
     """
     if url is not None:
         from memory.server import ServerStore
 
-        server = ServerStore(url, api_key, warn=warn or _LOG.warning)
+        server = ServerStore(url, api_key, http=http, warn=warn or _LOG.warning)
         if not waits:
             return server
         from memory.waiting import WaitingStore, outbox_for

@@ -79,10 +79,11 @@ _WARNED: set[str] = set()
 
 
 class ServerStore:
-    """A `MemoryStore` on the server at `url`; `client` replaces the connection, for tests.
+    """A `MemoryStore` on the server at `url`.
 
-    `warn` receives the id of the first record that cannot be read, and if the key can be read on its way.
-    Raises `MemoryUnavailable` for a wrong address.
+    `http` are options for its client, which are httpx's; `client` replaces the connection, for tests. `warn`
+    receives the id of the first record that cannot be read, and if the key can be read on its way. Raises
+    `MemoryUnavailable` for a wrong address.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class ServerStore:
         url: str,
         api_key: str | None = None,
         *,
+        http: Mapping[str, Any] | None = None,
         client: QdrantClient | None = None,
         embedder: Embedder | None = None,
         timeout_s: int = 10,
@@ -99,7 +101,7 @@ class ServerStore:
         self._url, self._has_key = url, api_key is not None
         self._embedder = embedder or default_embedder()
         self._is_ready = False
-        self._client = client or _connection(url, api_key, timeout_s)
+        self._client = client or _connection(url, api_key, timeout_s, http or {})
         if api_key is not None and sends_openly(url) and url not in _WARNED:
             _WARNED.add(url)
             warn(
@@ -344,7 +346,7 @@ class ServerStore:
             raise explained(exc, self._url, has_key=self._has_key) from exc
 
 
-def _connection(url: str, api_key: str | None, timeout_s: int) -> QdrantClient:
+def _connection(url: str, api_key: str | None, timeout_s: int, http: Mapping[str, Any]) -> QdrantClient:
     try:
         check_address(url)
     except ValueError as exc:
@@ -353,7 +355,7 @@ def _connection(url: str, api_key: str | None, timeout_s: int) -> QdrantClient:
         # Said by us if it matters: not on this machine.
         warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
         # The version is checked by us: this would warn, and not fail.
-        client = QdrantClient(url=url, api_key=api_key, timeout=timeout_s, check_compatibility=False)
+        client = QdrantClient(url=url, api_key=api_key, timeout=timeout_s, check_compatibility=False, **http)
     client.http.client.add_middleware(_sent_again)
     return client
 

@@ -21,7 +21,8 @@ class BodyDecoder:
 
     Args:
         encoding: the value of `Content-Encoding`; empty for none.
-        most: bytes of the decoded body; None for no limit. Raises `BodyRefused` above it.
+        most: bytes of the decoded body, and about as many as it was sent; None for no limit. Raises
+            `BodyRefused` above it.
     """
 
     def __init__(self, encoding: str, most: int | None = None) -> None:
@@ -32,13 +33,16 @@ class BodyDecoder:
         self._inflate = None if encoding in ("", "identity") else zlib.decompressobj(32 + zlib.MAX_WBITS)
         self._is_first = encoding == "deflate"
         self._most = most
-        self._length = 0
+        self._length = self._sent = 0
 
     def read(self, piece: bytes) -> Iterator[bytes]:
         """What a piece of the body is decoded to, in pieces of at most `PIECE_BYTES`."""
         if self._inflate is None:
             yield self._counted(piece)
             return
+        self._sent += len(piece)  # what decodes to nothing may go on without end
+        if self._most is not None and self._sent > self._most + PIECE_BYTES:
+            raise BodyRefused(f"its body is longer than {self._most:,} bytes")
         while True:
             made = self._inflated(piece)
             piece = self._inflate.unconsumed_tail
@@ -65,3 +69,22 @@ class BodyDecoder:
         if self._most is not None and self._length > self._most:
             raise BodyRefused(f"its body is longer than {self._most:,} bytes")
         return piece
+
+
+class EventBound:
+    """Bounds each event of a stream of events, which itself may go on without end."""
+
+    def __init__(self, most: int) -> None:
+        """`most`: bytes of an event."""
+        self._most = most
+        self._length = 0
+        self._last = b""
+
+    def count(self, piece: bytes) -> None:
+        """Raises `BodyRefused` if the event that a piece belongs to is too long."""
+        seen = self._last + piece
+        end = max(seen.rfind(sign) for sign in (b"\n\n", b"\r\r", b"\r\n\r\n"))
+        self._length = len(seen) - end if end >= 0 else self._length + len(piece)
+        self._last = seen[-3:]
+        if self._length > self._most:
+            raise BodyRefused(f"an event is longer than {self._most:,} bytes")

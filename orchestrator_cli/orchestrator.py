@@ -34,6 +34,7 @@ from orchestrator_cli.execution.scheduler import Scheduler
 from orchestrator_cli.execution.speaking import check_speech, speak_answer
 from orchestrator_cli.execution.turns import turn
 from orchestrator_cli.journal.journal import damage
+from orchestrator_cli.models.own_keys import own_keys
 from orchestrator_cli.models.sources import ModelFree
 from orchestrator_cli.plan import NewTool, Plan, tool_plan
 from orchestrator_cli.planning.answer import UNWRITTEN, list_results, write_answer
@@ -245,7 +246,7 @@ def plan(run: Run, work: _Work, given: Plan | None = None) -> None:
     fact = recalled_event(recalled)
     if fact != state.recalled:
         run.emit(fact)
-    files = run.workspace.listing(state.prompt)
+    files = run.workspace.listing(state.prompt, partial(own_keys(run.settings).mask, is_cut=True))
     proposed = (
         given
         or reused_plan(run, recalled)

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -94,6 +95,7 @@ def open_run(
 
     Raises `UsageError`, `ConfigError` and `StorageFault`, each before any work is done.
     """
+    began = time.monotonic()
     check_process_limits()
     cancellation = Cancellation()
     run = resumed or named or new_run_id()
@@ -123,10 +125,19 @@ def open_run(
         closing.callback(workspace.close)
         record = _open_record(closing, settings, run, views, home.check, is_resumed=bool(resumed))
         stream = record.stream
+        goes_on = run if wants_engine else ""
+        limited = closing.enter_context(ExitStack())
+        limited.enter_context(
+            time_limit(
+                settings,
+                cancellation,
+                run=lambda: goes_on if stream.state.started else "",
+                spent_s=stream.state.seconds + time.monotonic() - began,
+            )
+        )
         engine = start_engine(
             closing, settings, cancellation, run, source, wants_engine, bool(resumed or named)
         )
-        goes_on = run if wants_engine else ""
         models = _open_models(settings, source, chosen, record, cancellation, goes_on)
         broker = ApprovalBroker(
             stream.emit,
@@ -161,11 +172,7 @@ def open_run(
             own = engine.is_on_own_server
             mirror = QuestionMirror(engine.outbox, folder, broker, lambda: stream.state, is_own=own)
             engine.outbox.attend(mirror.look, mirror.details)
-        spent_s = stream.state.seconds
-        with (
-            inbox_thread(inbox) if wants_engine else contextlib.nullcontext(),
-            time_limit(settings, cancellation, run=goes_on, spent_s=spent_s),
-        ):
+        with inbox_thread(inbox) if wants_engine else contextlib.nullcontext(), limited:
             yield Run(
                 id=run,
                 settings=settings,

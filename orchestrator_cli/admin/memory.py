@@ -48,7 +48,7 @@ from orchestrator_cli.durable.files import append_line, read_records
 from orchestrator_cli.errors import ConfigError, RunFailed, UsageError
 from orchestrator_cli.recall.named_files import read_named
 from orchestrator_cli.recall.rebuild import Rebuilt, rebuild
-from orchestrator_cli.recall.run_memory import EMBEDDED_AT_ONCE, open_dense, open_memory
+from orchestrator_cli.recall.run_memory import EMBEDDED_AT_ONCE, of_server, open_dense, open_memory
 from orchestrator_cli.recall.scopes import own_scope, user_scope
 from orchestrator_cli.recall.written_files import write_named
 from orchestrator_cli.runs.find import recent
@@ -312,7 +312,9 @@ class MemoryAdmin:
                 contextlib.closing(open_store(self._settings.home / "memory", warn=self._warn))
             )
             server = closing.enter_context(
-                contextlib.closing(open_store(Path(), url=url, api_key=key, warn=self._warn, waits=False))
+                contextlib.closing(
+                    open_store(Path(), url=url, api_key=key, warn=self._warn, waits=False, http=of_server())
+                )
             )
             source, target = (folder, server) if to == "server" else (server, folder)
             users = (LOCAL_USER, self._user.user) if to == "server" else (self._user.user, LOCAL_USER)

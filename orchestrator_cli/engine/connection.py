@@ -12,6 +12,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,18 @@ from orchestrator_cli.engine.local_api import unused_tls
 from orchestrator_cli.engine.outbox import REQUEST_S, send_unsent
 from orchestrator_cli.environment import prefect_headers, prefect_tls
 from orchestrator_cli.errors import ConfigError, OrchError
-from orchestrator_cli.http_requests import urlopen
+from orchestrator_cli.http_clients import httpx_options
+from orchestrator_cli.http_requests import send
 
 NOWHERE = "http://127.0.0.1:9/api"
 """An address for Prefect's settings if no server can be started: without one, Prefect starts its own."""
 CHECK_S = 10.0
 SHORT_S = 2.0
+EXCHANGE_S = 30.0
+"""For a whole request of Prefect's client, which waits `REQUEST_S` for each part of it."""
 REPLY_BYTES = 16 << 20
+PUT_OFF = ("retry-after", "prefect-maintenance")
+"""Headers for which Prefect's client would sleep as long as a server likes."""
 MANY_FAILURES = 3
 """A server that has not come up so often is not started again."""
 CLOUD = "prefect.cloud"
@@ -45,7 +51,7 @@ class PrefectConnection:
         # A run that this one is part of has set the address for all that it starts.
         self._url = url if url and not server.is_of_home(url, home) else None
         if self._url:
-            check_server(self._url)
+            cancellation.waiting_for(partial(check_server, self._url))
         self._home = home
         self._idle_minutes = idle_minutes
         self._cancellation = cancellation
@@ -94,7 +100,7 @@ class PrefectConnection:
         from prefect.client.orchestration import get_client
         from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-        options: dict[str, Any] = {"timeout": REQUEST_S}
+        options = {"timeout": REQUEST_S, **httpx_options(REPLY_BYTES, EXCHANGE_S, drops=PUT_OFF)}
         if self.url.startswith("http:"):
             options["verify"] = unused_tls()
         with (
@@ -116,8 +122,7 @@ def plain_request(url: str | None, home: Path) -> Callable[[str, str, Any], Any]
     """A function that makes a request of a Prefect server and returns its JSON, without a client of Prefect.
 
     `url`: the API of the user's own server; None for that of `home`, if it runs. The function takes a method,
-    a path and JSON, waits at most `SHORT_S` for each part of the reply, and raises `OSError` and
-    `ValueError`.
+    a path and JSON, waits at most `SHORT_S` for the whole reply, and raises `OSError` and `ValueError`.
     """
     headers, tls = {"content-type": "application/json"}, None
     if url and not server.is_of_home(url, home):
@@ -134,8 +139,7 @@ def plain_request(url: str | None, home: Path) -> Callable[[str, str, Any], Any]
     def request(method: str, path: str, body: Any) -> Any:
         data = None if body is None else json.dumps(body).encode()
         asked = urllib.request.Request(base + path, data, headers, method=method)
-        with urlopen(asked, timeout=SHORT_S, tls=tls) as reply:
-            content = reply.read(REPLY_BYTES)
+        content = send(asked, seconds=SHORT_S, most=REPLY_BYTES, tls=tls)
         return json.loads(content) if content else None
 
     return request
@@ -154,8 +158,9 @@ def check_server(url: str) -> None:
         )
     try:
         request = urllib.request.Request(f"{url.rstrip('/')}/admin/version", headers=prefect_headers())
-        with urlopen(request, timeout=CHECK_S, tls=prefect_tls()) as reply:
-            theirs = str(json.loads(reply.read(1000)))
+        # Prefect's client follows no redirect, so it would reach nothing where one is needed.
+        reply = send(request, seconds=CHECK_S, most=REPLY_BYTES, tls=prefect_tls(), follows=False)
+        theirs = str(json.loads(reply))
     except urllib.error.HTTPError as exc:
         if exc.code in (401, 403):
             raise ConfigError(
@@ -166,7 +171,8 @@ def check_server(url: str) -> None:
             return  # it is always compatible, and does not name its version
         raise ConfigError(f"No Prefect server answers at {url}: {exc.code} {exc.reason}.", REMEDY) from exc
     except (OSError, ValueError) as exc:
-        raise ConfigError(f"No Prefect server answers at {url}: {exc}.", REMEDY) from exc
+        why = getattr(exc, "reason", exc)
+        raise ConfigError(f"No Prefect server answers at {url}: {why}.", REMEDY) from exc
     ours = importlib.metadata.version("prefect")
     if theirs.partition(".")[0] != ours.partition(".")[0]:
         raise ConfigError(f"The Prefect server at {url} has version {theirs[:40]}, and orch {ours}.", REMEDY)

@@ -338,6 +338,8 @@ def fault_of(exc: BaseException) -> str:
             return f"it is busy ({status})"
         if status >= 500:
             return f"it has a fault of its own ({status})"
+        if status < 400:
+            return f"it redirects to another address ({status}), which is not followed"
         return f"{status}, {short_line(exc.response.text)}"
     if isinstance(exc, httpx.TimeoutException | TimeoutError):
         return f"it has not replied within {REQUEST_S:g} s"

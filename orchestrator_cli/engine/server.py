@@ -42,7 +42,7 @@ from orchestrator_cli.durable.files import write_atomic
 from orchestrator_cli.durable.locks import LockUnsupported, try_lock
 from orchestrator_cli.environment import is_of_prefect, take_from_libraries
 from orchestrator_cli.errors import RunFailed
-from orchestrator_cli.http_requests import urlopen
+from orchestrator_cli.http_requests import send
 
 ADDRESS = "127.0.0.1"
 """Where the server listens, and from where it is asked."""
@@ -272,8 +272,8 @@ def running_server(home: Path) -> LocalServer | None:
 def requires_password(server: LocalServer) -> bool:
     """Whether a server refuses a request that does not have its password. Raises `OSError`."""
     try:
-        with urlopen(f"{server.url}/admin/version", timeout=5.0):
-            return False
+        send(f"{server.url}/admin/version", seconds=5.0)
+        return False
     except urllib.error.HTTPError as exc:
         return exc.code == 401
 
@@ -442,8 +442,8 @@ def _answers(url: str, server: LocalServer | None = None) -> bool:
     """Whether an API answers; if its server is given, that is use. Raises `RunFailed` without a free port."""
     access = {"Authorization": authorization(server.password)} if server else {}
     try:
-        with urlopen(urllib.request.Request(f"{url}/health", headers=access), timeout=2.0) as reply:
-            return bool(reply.status == 200)
+        send(urllib.request.Request(f"{url}/health", headers=access), seconds=2.0)
+        return True
     except (OSError, ValueError) as exc:
         if getattr(getattr(exc, "reason", exc), "errno", None) == errno.EADDRNOTAVAIL:
             raise _no_port() from exc

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from orchestrator_cli.http_bodies import ACCEPT_ENCODING, BodyDecoder
+from orchestrator_cli.http_bodies import ACCEPT_ENCODING, BodyDecoder, EventBound
 from orchestrator_cli.mcp_client.login import Browser, TokenFile, authorization, check_login_address
 from orchestrator_cli.mcp_settings import McpServer
 
@@ -73,18 +73,21 @@ def _authorization(url: str, login: Login) -> Any:
 
 
 async def _bound(response: Any) -> None:
-    """Have the body of a response bounded while it is read. The events of a stream have their own limit."""
+    """Have the body of a response, or each event of a stream, bounded while it is read."""
     import httpx2
 
     is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
     encoding = response.headers.pop("content-encoding", "")
     decoder = BodyDecoder(encoding, None if is_stream else LINE_BYTES)
+    events = EventBound(LINE_BYTES) if is_stream else None
     stream = response.stream
 
     class Bounded(httpx2.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
             async for piece in stream:
                 for part in decoder.read(piece):
+                    if events is not None:
+                        events.count(part)
                     yield part
 
         async def aclose(self) -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from orchestrator_cli.environment import fault_of, value_of
 from orchestrator_cli.errors import ConfigError
-from orchestrator_cli.http_requests import urlopen
+from orchestrator_cli.http_requests import send
 from orchestrator_cli.models.default_models import (
     FAMILIES,
     NO_MODEL,
@@ -190,8 +190,7 @@ def _models(url: str, path: tuple[str, str], *, key: str = "", owner: str = "") 
     if key:
         request.add_header("Authorization", f"Bearer {key}")
     try:
-        with urlopen(request, timeout=1.0) as reply:
-            rows = json.loads(reply.read(LISTING_BYTES))[path[0]][: 10 * MOST_MODELS]
+        rows = json.loads(send(request, seconds=1.0, most=LISTING_BYTES))[path[0]][: 10 * MOST_MODELS]
         names = [str(row[path[1]]) for row in rows if not owner or row.get("owned_by") == owner]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return ()

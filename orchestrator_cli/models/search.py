@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.durable.text import truncate
 from orchestrator_cli.models.library import litellm
 from orchestrator_cli.tools.web_search import SearchHit
@@ -15,6 +16,8 @@ class WebSearch:
 
     service: str
     """The name of a provider of LiteLLM's, or the address of a SearXNG."""
+    seconds: float = WAIT_S
+    """For a whole search."""
 
     @property
     def name(self) -> str:
@@ -30,9 +33,17 @@ class WebSearch:
         provider = "searxng" if self._is_address else self.service
         base = self.service if self._is_address else None
         try:
-            found = litellm().search(
-                query=query, search_provider=provider, max_results=limit, api_base=base, timeout=WAIT_S
-            )
+            late = TimeoutError(f"it took longer than {self.seconds:g} s")
+            with Cancellation().limited(self.seconds, lambda: late) as whole:
+                found = whole.waiting_for(
+                    lambda: litellm().search(
+                        query=query,
+                        search_provider=provider,
+                        max_results=limit,
+                        api_base=base,
+                        timeout=self.seconds,
+                    )
+                )
             hits = [SearchHit(str(row.title), str(row.url), str(row.snippet)) for row in found.results]
         except Exception as exc:  # LiteLLM's of every kind, and what a reply of another form raises
             why = truncate(str(exc).partition("\n")[0], 200)

@@ -13,13 +13,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from orchestrator_cli.http_bodies import ACCEPT_ENCODING, BodyDecoder, BodyRefused
+from orchestrator_cli.http_bodies import ACCEPT_ENCODING, BodyRefused
+from orchestrator_cli.http_clients import bound_body
+from orchestrator_cli.http_requests import MAX_REDIRECTS, is_elsewhere
 
 REPLY_BYTES = 10_000_000
 """The longest reply."""
 STREAM_BYTES = 20 * REPLY_BYTES
 """The longest stream: its characters come a few at a time, in frames of some hundred bytes."""
-MAX_REDIRECTS = 3
 MAX_TOKENS = 100_000_000
 """More tokens than any call can use."""
 
@@ -52,32 +53,19 @@ def _guarding(make: Callable[..., Any]) -> Callable[..., Any]:
 
 def guard_response(response: Any) -> None:
     """Have the body of a response bounded while it is read. Raises `RedirectRefused` and `BodyRefused`."""
-    import httpx
-
     if response.has_redirect_location:
         _check_redirect(response)
     checked = _CHECKS.get(response.headers.get("content-type", "").partition(";")[0].strip().lower(), iter)
     most = REPLY_BYTES if checked is _checked_whole else STREAM_BYTES
     if checked is _checked_whole and response.is_success and _asks_for_stream(response.request):
         checked = _checked_as_events
-    decoder = BodyDecoder(response.headers.pop("content-encoding", ""), most)
-    stream = response.stream
-
-    class Guarded(httpx.SyncByteStream):
-        def __iter__(self) -> Iterator[bytes]:
-            return checked(part for piece in stream for part in decoder.read(piece))
-
-        def close(self) -> None:
-            stream.close()
-
-    response.stream = Guarded()
+    bound_body(response, most, checked)
 
 
 def _check_redirect(response: Any) -> None:
     here = response.url
     there = here.join(response.headers["location"])
-    upgraded = (here.scheme, there.scheme) == ("http", "https")
-    if there.host != here.host or (not upgraded and (there.scheme, there.port) != (here.scheme, here.port)):
+    if is_elsewhere(str(here), str(there)):
         raise RedirectRefused(f"{here.host} redirects to {there.scheme}://{there.netloc.decode()}")
 
 

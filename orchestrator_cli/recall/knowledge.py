@@ -20,6 +20,7 @@ from memory import Dense, MemoryFault, Scope, open_store
 from memory.knowledge import FoundChunk, KnowledgeBase
 from orchestrator_cli.durable.foreign import in_brackets
 from orchestrator_cli.recall.fault_notices import FaultNotices
+from orchestrator_cli.recall.run_memory import of_server
 from orchestrator_cli.recall.scopes import own_scope
 from orchestrator_cli.settings import Settings
 
@@ -41,6 +42,7 @@ def open_knowledge(
         warn=warn,
         remedy="Add the documents again with: orch kb add",
         waits=False,
+        http=of_server(),
     )
     with contextlib.closing(store):
         yield KnowledgeBase(store, scope, dense)

@@ -39,6 +39,7 @@ from memory.small_model import FLOORS, SMALL_MODEL, small_model
 from memory.templates import Template, plan_fingerprint, template_of
 from orchestrator_cli.cancellation import Cancellation, run_beside
 from orchestrator_cli.errors import ConfigError, LimitReached, OrchError, ProviderError
+from orchestrator_cli.http_clients import httpx_options
 from orchestrator_cli.journal.redaction import Redactor
 from orchestrator_cli.models.budget import MeteredModel
 from orchestrator_cli.models.chain import EmbeddingModel
@@ -294,6 +295,11 @@ def plan_record(state: RunState) -> list[dict[str, Any]]:
     return rows
 
 
+def of_server() -> dict[str, Any]:
+    """Options for the client of a Qdrant server. A reply may hold a thousand records with their vectors."""
+    return httpx_options(256 << 20)
+
+
 def open_memory(settings: Settings, warn: Callable[[str], None]) -> MemoryStore:
     """The store of the settings. Raises `ConfigError`.
 
@@ -306,6 +312,7 @@ def open_memory(settings: Settings, warn: Callable[[str], None]) -> MemoryStore:
             api_key=settings.memory.api_key,
             warn=warn,
             remedy="Get back what the journals of runs hold with: orch memory rebuild",
+            http=of_server(),
         )
     except MemoryFault as exc:
         place = "See memory.url in orch.toml." if settings.memory.url else f"It is in {settings.home}/memory."

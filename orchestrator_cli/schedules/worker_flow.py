@@ -22,8 +22,10 @@ from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
 from orchestrator_cli.approvals.inbox import send_cancel
+from orchestrator_cli.engine.connection import REPLY_BYTES
 from orchestrator_cli.environment import name_deployed_run
 from orchestrator_cli.errors import OrchError, UsageError
+from orchestrator_cli.http_clients import httpx_options
 from orchestrator_cli.runs.background import BackgroundRun, background_of, begin, go_on, not_started
 from orchestrator_cli.runs.find import PastRun, look_at, past_run
 from orchestrator_cli.runtime import RUN_ID, new_run_id
@@ -80,7 +82,7 @@ def _run(one: Schedule, home: Path, flow_run: UUID, name: str) -> State[Any]:
         left = left_today(home, one)
         if left is not None and left <= 0:
             return Cancelled(message=f"its runs of today have cost {one.max_cost_day:g} dollars")
-        with get_client(sync_client=True) as client:
+        with get_client(sync_client=True, httpx_settings=httpx_options(REPLY_BYTES)) as client:
             client.update_flow_run(flow_run, name=past.run)
         limit = () if left is None or one.process else (f"--max-cost={left:.4f}",)
         # It is settled: no `orch up` of this machine deals with it.

@@ -1,8 +1,8 @@
 """Calls a pure function on foreign data in a process of its own, with limits on time and memory.
 
 What parses foreign data may take time or memory out of proportion to it. In a process of its own it can be
-ended: at a limit, or when the run is. The process is a fresh interpreter without an environment. It imports
-the function by its name and gets JSON, so nothing that it is sent or sends is code.
+ended: at a limit, or when the run is. The process is a fresh interpreter, by default without an environment.
+It imports the function by its name and gets JSON, so nothing that it is sent or sends is code.
 
 Not covered: what the function may read or write. It is ours; this is no sandbox.
 """
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,16 +49,22 @@ class LimitedCalls:
     """
 
     def __init__(
-        self, function: Callable[..., Any], limits: CallLimits, cancellation: Cancellation | None = None
+        self,
+        function: Callable[..., Any],
+        limits: CallLimits,
+        cancellation: Cancellation | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """
         Args:
             function: one of a module of ours, which is imported by its name; takes and returns JSON.
             cancellation: ends a call at once.
+            environment: of the process; by default, one that says nothing of the user.
         """
         self._function = function
         self._limits = limits
         self._cancellation = cancellation or Cancellation()
+        self._environment = environment or {"LANG": "C.UTF-8", "PATH": os.defpath}
         self._left_s = limits.whole_s
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -111,7 +117,7 @@ class LimitedCalls:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
-                env={"LANG": "C.UTF-8", "PATH": os.defpath},
+                env=self._environment,
                 start_new_session=True,
             )
         except OSError as exc:

@@ -8,16 +8,15 @@ Not covered: pages that need a browser.
 import codecs
 import contextlib
 import re
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from orchestrator_cli.cancellation import Cancellation
 from orchestrator_cli.http_bodies import ACCEPT_ENCODING, BodyDecoder
+from orchestrator_cli.http_clients import trace_to
+from orchestrator_cli.http_requests import ExchangeLimit
 from orchestrator_cli.subprocesses.limited import CallLimits, LimitedCalls, Uncomputed
 from orchestrator_cli.tools.html_text import html_text
 from toolsmith.sandbox.addresses import public_address
@@ -168,16 +167,17 @@ def _get(url: str, resolve: Resolve, most: int) -> "HttpResponse":
     address = resolve(host, port)
     netloc = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     headers = {"host": parts.netloc, "user-agent": "orch", "accept-encoding": ACCEPT_ENCODING}
-    too_long, end = ValueError(f"{url} took longer than {WHOLE_S:g} s"), time.monotonic() + WHOLE_S
+    too_long, limit = ValueError(f"{url} took longer than {WHOLE_S:g} s"), ExchangeLimit(WHOLE_S)
+    limit.begin()
     try:
         with (
-            _ended_after(WHOLE_S) as trace,
+            contextlib.closing(limit),
             httpx.Client(timeout=WAIT_S, trust_env=False) as client,
             client.stream(
                 "GET",
                 parts._replace(netloc=netloc).geturl(),
                 headers=headers,
-                extensions={"sni_hostname": host, "trace": trace},
+                extensions={"sni_hostname": host, "trace": trace_to(limit)},
             ) as reply,
         ):
             if reply.status_code >= 400:
@@ -186,13 +186,13 @@ def _get(url: str, resolve: Resolve, most: int) -> "HttpResponse":
             decoder = BodyDecoder(reply.headers.get("content-encoding", ""))
             for piece in (part for raw in reply.iter_raw() for part in decoder.read(raw)):
                 body += piece
-                if len(body) > most or time.monotonic() > end:
+                if len(body) > most or limit.is_late:
                     break
     except httpx.TransportError as exc:
-        if time.monotonic() > end:
+        if limit.is_late:
             raise too_long from exc
         raise
-    if time.monotonic() > end:
+    if limit.is_late:
         raise too_long
     return HttpResponse(
         bytes(body[:most]),
@@ -200,41 +200,6 @@ def _get(url: str, resolve: Resolve, most: int) -> "HttpResponse":
         encoding=_encoding(reply.headers.get("content-type", "")),
         location=reply.headers.get("location", ""),
     )
-
-
-@contextlib.contextmanager
-def _ended_after(seconds: float) -> Iterator[Callable[[str, Mapping[str, Any]], None]]:
-    """A trace for httpx that learns of its connections; they are ended after so many seconds.
-
-    httpx limits the time between two bytes only. A server can send bytes that are no part of a page without
-    end: a header, early answers, the name of a compressed file, the extension of a chunk.
-    """
-    found: list[socket.socket] = []
-    late = threading.Event()
-
-    def trace(event: str, about: Mapping[str, Any]) -> None:
-        if event == "connection.connect_tcp.complete":
-            # A copy, because TLS takes the first one over.
-            found.append(about["return_value"].get_extra_info("socket").dup())
-            if late.is_set():
-                end()
-
-    def end() -> None:
-        late.set()
-        for one in found:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield trace
-    finally:
-        timer.cancel()
-        timer.join()
-        for one in found:
-            one.close()
 
 
 @dataclass(frozen=True)

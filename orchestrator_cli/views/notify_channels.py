@@ -8,19 +8,26 @@ Not covered: services that Apprise has no answer from, for which a sent message 
 
 import html
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from orchestrator_cli.environment import for_programs
 from orchestrator_cli.errors import RecoverableError
 from orchestrator_cli.notify_settings import NotifySettings
+from orchestrator_cli.subprocesses.limited import CallLimits, LimitedCalls, Uncomputed
+from orchestrator_cli.views.notify_service import deliver, is_known
 from orchestrator_cli.views.streams import write
 from orchestrator_cli.views.text import one_line
 from orchestrator_cli.views.user_command import CommandFailed, start_command
 
 COMMAND_S = 10.0
 DESKTOP = "notify-send"
+SERVICES = CallLimits(call_s=30, whole_s=60, cpu_s=20, memory_mb=1024)
+"""For what services are sent. One takes 70 MB."""
+NO_LOGINS = {"NETRC": os.devnull}
 _SCHEME_CHARS = 20
 
 
@@ -54,10 +61,13 @@ def channels(notify: NotifySettings) -> Iterator[tuple[str, Callable[[str, str, 
             "command",
             lambda _title, _text, value: start_command(notify.command, json.dumps(value), COMMAND_S),
         )
-    for number, url in enumerate(notify.urls, start=1):
-        address = url.get_secret_value()
-        scheme = one_line(address.partition("://")[0], _SCHEME_CHARS) if "://" in address else "no address"
-        yield f"urls {number} ({scheme})", _service(address)
+    with LimitedCalls(deliver, SERVICES, environment=for_programs() | NO_LOGINS) as services:
+        for number, url in enumerate(notify.urls, start=1):
+            address = url.get_secret_value()
+            scheme = (
+                one_line(address.partition("://")[0], _SCHEME_CHARS) if "://" in address else "no address"
+            )
+            yield f"urls {number} ({scheme})", _service(address, services)
 
 
 def send(notify: NotifySettings, title: str, text: str, value: dict[str, Any]) -> list[str]:
@@ -90,9 +100,7 @@ def faults(notify: NotifySettings) -> Iterator[str]:
     if notify.command and shutil.which(notify.command[0]) is None:
         yield f"the command {one_line(notify.command[0], 100)} is not there"
     for number, url in enumerate(notify.urls, start=1):
-        import apprise
-
-        if not apprise.Apprise().add(url.get_secret_value()):
+        if not is_known(url.get_secret_value()):
             yield f"address {number} of urls is none that Apprise knows"
 
 
@@ -111,14 +119,13 @@ def _show(title: str, text: str, _value: dict[str, Any]) -> None:
     start_command(shown, "", COMMAND_S)
 
 
-def _service(address: str) -> Callable[[str, str, dict[str, Any]], None]:
+def _service(address: str, services: LimitedCalls) -> Callable[[str, str, dict[str, Any]], None]:
     def send(title: str, text: str, _value: dict[str, Any]) -> None:
-        import apprise
-
-        services = apprise.Apprise()
-        if not services.add(address):
-            raise NotifyFailed("Apprise does not know this kind of address")
-        if not services.notify(text, title=title, body_format=apprise.NotifyFormat.TEXT):
-            raise NotifyFailed("it did not take the message")
+        try:
+            failed = services(address, title, text)
+        except Uncomputed as exc:
+            raise NotifyFailed(f"sending {exc}") from exc
+        if failed:
+            raise NotifyFailed(failed)
 
     return send

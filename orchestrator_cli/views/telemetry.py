@@ -24,6 +24,7 @@ from orchestrator_cli.cancellation import run_beside
 from orchestrator_cli.environment import for_programs
 from orchestrator_cli.event_settings import OtelSettings
 from orchestrator_cli.events import Event
+from orchestrator_cli.http_clients import requests_session
 from orchestrator_cli.plan import whole_name
 from orchestrator_cli.state import RunState
 from orchestrator_cli.views.otlp_address import OtlpAddress, otlp_address
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 END_S = 2.0
 EXPORT_S = 2.0
 """How long the collector may take for one request."""
+REPLY_BYTES = 1 << 20
 CONTENT_CHARS = 10_000
 PACKAGE = "opentelemetry.exporter.otlp.proto.http"
 PROVIDERS = {
@@ -289,7 +291,10 @@ def _provider(address: OtlpAddress, run: Callable[[], str], failed: Callable[[],
     made = TracerProvider(
         sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False, id_generator=OfTheRun()
     )
-    exporter = Exporter(address.url, address.certificate, headers=address.headers, timeout=EXPORT_S)
+    session = requests_session(EXPORT_S, REPLY_BYTES)
+    exporter = Exporter(
+        address.url, address.certificate, headers=address.headers, timeout=EXPORT_S, session=session
+    )
     made.add_span_processor(
         BatchSpanProcessor(
             exporter, max_queue_size=8192, schedule_delay_millis=1000, max_export_batch_size=512

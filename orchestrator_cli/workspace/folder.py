@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from orchestrator_cli.cancellation import Cancellation
@@ -143,10 +143,13 @@ class Workspace:
     def close(self) -> None:
         self._folder.held.close()
 
-    def listing(self, request: str = "") -> FileListing:
-        """The user's own files, for a planner, first those that the request names."""
+    def listing(self, request: str = "", mask: Callable[[str], str] = str) -> FileListing:
+        """The user's own files, for a planner, first those that the request names.
+
+        `mask` is applied to how they begin.
+        """
         with self._readable(), self.tree() as tree:
-            return listing(tree, self._hidden, self._hidden.enter, request)
+            return listing(tree, self._hidden, self._hidden.enter, request, mask)
 
     def holds(self, path: str) -> bool:
         """Whether there is something at a path that a run may see."""

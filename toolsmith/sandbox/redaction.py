@@ -6,23 +6,28 @@ one machine to the next.
 A secret's value becomes `[secret NAME]` if it appears as it is, as Python, JSON or URLs escape it, split by
 line breaks and indentation, with invisible characters in between, or in letters that Unicode takes for the
 same, such as wide ones. Each line of a value with several lines is masked by itself, if it has at least
-`SHORTEST` characters.
+`SHORTEST` characters. A text may have been cut within a value, so a beginning or an end of one is masked too
+if it has `LONG_PART` characters or more, and a shorter beginning at the end of a text that was cut.
 
 Not covered: transformed values, such as base64, hexadecimal, reversed, in another case, as a number or with
-other characters in between; parts of a value; and files that code inside writes. Masking keeps secrets from
-getting into logs by accident. Code that means to pass one on can only be stopped by not giving it the secret.
+other characters in between; other parts of a value; and files that code inside writes. Masking keeps secrets
+from getting into logs by accident. Code that means to pass one on can only be stopped by not giving it the
+secret.
 """
 
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from bisect import bisect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 from toolsmith.sandbox.spec import environment
 
 SHORTEST = 6
+LONG_PART = 16
+"""Characters of a beginning or an end that is masked by itself: fewer could be of an ordinary word."""
 MAX_ERROR_CHARS = 8_000
 _SHORTEST_CUT = 4_000  # a text of this length may have been cut inside, in the middle of a value
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -30,6 +35,8 @@ _STEERS = re.compile(r"\A(?:(LD|DYLD|PYTHON|BASH|SSL)_?\w*|\w*_proxy)", re.IGNOR
 SHOWN_BREAK = "⏎"
 """A line break in a text that is shown on one line."""
 _BREAK = r"(?:[ \t]*\r?\n[ \t]*)?"
+_RUN = re.compile(rf"[\w+/=.~%-]{{{LONG_PART},}}", re.ASCII)
+"""Signs of keys, as many as a beginning has; what has others, such as an address, can begin as others do."""
 _SIGN = re.compile(r"\\u([0-9a-fA-F]{4})|.", re.DOTALL)
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 _INVISIBLE = re.compile(
@@ -61,33 +68,51 @@ class Secrets:
             if "\0" in value:
                 raise ValueError(f"the secret {name} holds a zero byte, which no environment can hold")
         self.values = dict(values)
-        forms = [(form, f"[secret {name}]") for name, value in values.items() for form in _spellings(value)]
-        self._forms = sorted(forms, key=lambda pair: len(pair[0]), reverse=True)
-        self._split = [
-            (re.compile(_BREAK.join(map(re.escape, form))), mark)
-            for form, mark in self._forms
-            if " " in form or "\t" in form
-        ]
+        marks: dict[str, str] = {}
+        for name, value in values.items():
+            for form in _spellings(value):
+                marks.setdefault(form, f"[secret {name}]")
+        self._forms = sorted(marks.items(), key=lambda pair: len(pair[0]), reverse=True)
+        self._beginnings = {form[:LONG_PART] for form, _ in self._forms}
+        self._parts = _LongParts(self._forms)
+        spaced = [row for row in self._forms if " " in row[0] or "\t" in row[0]]
+        self._spaced = [(_without_spaces(form), form, mark) for form, mark in spaced]
         plain = ((_plain(form), mark) for form, mark in self._forms)
         self._plain = [(form, mark) for form, mark in dict(plain).items() if len(form) >= SHORTEST]
 
-    def mask(self, text: str) -> str:
-        """`text` without the values."""
-        for form, mark in self._forms:
-            text = text.replace(form, mark)
-        if self._forms and ("\n" in text or "\\u" in text or not text.isascii()):
-            for pattern, mark in self._split:
-                text = pattern.sub(mark, text)
+    def mask(self, text: str, *, is_cut: bool = False) -> str:
+        """`text` without the values.
+
+        `is_cut`: whether it may end within one. A text of 4,000 characters or more always may.
+        """
+        if not self._forms:
+            return text
+        if seen := {beginning for beginning in self._beginnings if beginning in text}:
+            for form, mark in self._forms:
+                if form[:LONG_PART] in seen:
+                    text = text.replace(form, mark)
+        if "\n" in text or "\\u" in text or not text.isascii():
+            text = self._without_split(text)
             plain = _plain(text)
             if any(form in plain for form, _ in self._plain):
                 text = self._without_disguised(text)
-        return self._without_cut_value(text) if len(text) >= _SHORTEST_CUT else text
+        text = self._parts.mask(text)
+        return self._without_cut_value(text) if is_cut or len(text) >= _SHORTEST_CUT else text
 
     def mask_bytes(self, data: bytes) -> bytes:
         """`data` without the values, except values that are split."""
         for form, mark in self._forms:
             data = data.replace(form.encode(), mark.encode())
         return data
+
+    def _without_split(self, text: str) -> str:
+        """The text without values that have spaces and line breaks in between."""
+        squeezed = _without_spaces(text) if self._spaced else ""
+        for letters, form, mark in self._spaced:
+            if letters in squeezed:  # its pattern takes milliseconds to make
+                parts = re.split(_BREAK.join(map(re.escape, form)), text)
+                text = mark.join(parts)
+        return text
 
     def _without_disguised(self, text: str) -> str:
         """The text without the values that only its plain form shows."""
@@ -106,11 +131,70 @@ class Secrets:
         return "".join((*parts, text[end:]))
 
     def _without_cut_value(self, text: str) -> str:
+        """The text without a beginning of a value, of `SHORTEST` characters or more, at its end."""
         for form, mark in self._forms:
-            for size in range(len(form) - 1, SHORTEST - 1, -1):
-                if text.endswith(form[:size]):
-                    return text[:-size] + mark
+            tail = text[1 - len(form) :]
+            at = tail.find(form[:SHORTEST])
+            while at >= 0:
+                if form.startswith(tail[at:]):
+                    return text[: len(text) - len(tail) + at] + mark
+                at = tail.find(form[:SHORTEST], at + 1)
         return text
+
+
+class _LongParts:
+    """Masks the beginnings and the ends of forms, of `LONG_PART` characters or more."""
+
+    def __init__(self, forms: Iterable[tuple[str, str]]) -> None:
+        """`forms`: each with its mark."""
+        longer = [(form, mark) for form, mark in forms if len(form) > LONG_PART and "://" not in form]
+        self._begin = _Beginnings(longer)
+        self._end = _Beginnings([(form[::-1], mark[::-1]) for form, mark in longer])
+
+    def mask(self, text: str) -> str:
+        # Most texts have few runs of so many signs, so that looking through them takes little.
+        runs = "\n".join(_RUN.findall(text))
+        if self._begin.are_in(runs):
+            text = self._begin.mask(text)
+        if self._end.are_in(runs[::-1]):
+            text = self._end.mask(text[::-1])[::-1]
+        return text
+
+
+class _Beginnings:
+    def __init__(self, forms: Iterable[tuple[str, str]]) -> None:
+        self._marks = {form: mark for form, mark in forms if _RUN.match(form[:LONG_PART])}
+        self._sorted = sorted(self._marks)
+        self._first = sorted({form[:LONG_PART] for form in self._sorted})
+        self._longest = max(map(len, self._sorted), default=0)
+
+    def are_in(self, text: str) -> bool:
+        return any(first in text for first in self._first)
+
+    def mask(self, text: str) -> str:
+        for first in self._first:
+            parts, end, at = list[str](), 0, text.find(first)
+            while at >= 0:
+                form, size = self._longest_at(text[at : at + self._longest])
+                parts += [text[end:at], self._marks[form]]
+                end = at + size
+                at = text.find(first, end)
+            text = "".join((*parts, text[end:]))
+        return text
+
+    def _longest_at(self, text: str) -> tuple[str, int]:
+        """The form that a text begins like for longest, and how many characters that is."""
+        # Among sorted texts, that is a neighbour of the place where this one would be.
+        at = bisect(self._sorted, text)
+        near = self._sorted[max(0, at - 1) : at + 1]
+        return max(((form, _common(form, text)) for form in near), key=lambda pair: pair[1])
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return next(
+        (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
 
 
 def check_name(name: str) -> None:
@@ -119,6 +203,10 @@ def check_name(name: str) -> None:
         raise ValueError(f"a secret cannot be called {name!r}; use letters, digits and underscores")
     if name in environment("") or _STEERS.fullmatch(name):
         raise ValueError(f"a secret cannot be called {name}: that name steers programs; use another")
+
+
+def _without_spaces(text: str) -> str:
+    return "".join(text.split())
 
 
 def _plain(text: str) -> str:

@@ -22,7 +22,7 @@ from orchestrator_cli.engine import server as prefect_server
 from orchestrator_cli.engine.server import authorization, await_server, ensure_server, running_server
 from orchestrator_cli.engine.serving import IdleWatch
 from orchestrator_cli.errors import RunFailed
-from orchestrator_cli.http_requests import urlopen
+from orchestrator_cli.http_requests import send
 
 
 @pytest.fixture
@@ -176,6 +176,6 @@ def test_strangers_do_not_keep_an_idle_server(home: Path) -> None:
     deadline = time.monotonic() + 60
     while (home / "prefect" / "server.json").exists() and time.monotonic() < deadline:
         with contextlib.suppress(OSError):
-            urlopen(f"{url}/health", timeout=2)
+            send(f"{url}/health", seconds=2)
         time.sleep(0.2)
     assert not (home / "prefect" / "server.json").exists()
