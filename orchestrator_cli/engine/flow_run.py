@@ -118,6 +118,7 @@ class FlowRun:
             if self._is_closed:
                 return ""
             self._is_closed = True
+        self.outbox.let_go_of_run()
         self._wanted.set()
         is_interrupted = isinstance(error, INTERRUPTS)
         if is_interrupted or self.outbox.fault or self.outbox.lost:

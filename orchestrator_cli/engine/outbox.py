@@ -164,6 +164,11 @@ class PrefectOutbox:
             if self.flow_run:
                 call(self.flow_run)
 
+    def let_go_of_run(self) -> None:
+        """Call nothing of the run any more: what it would write to is about to be closed."""
+        with self._changed:
+            self._on_open = self._look = None
+
     def start(self, connect: Connect, unsent: Path) -> None:
         """Send in a thread until `close`. `unsent`: a folder with what earlier runs could not send."""
         run_beside(self._send_until_closed, connect, unsent)
@@ -238,9 +243,14 @@ class PrefectOutbox:
         """Send what waits and what comes, until the outbox is closed."""
         looked = time.monotonic()
         while (batch := self._batch()) is not None:
-            if self._look is not None and not self._closing and time.monotonic() - looked >= LOOK_S:
+            look = self._look
+            if look is not None and not self._closing and time.monotonic() - looked >= LOOK_S:
                 looked = time.monotonic()
-                self._look(client)
+                try:
+                    look(client)
+                except Exception:
+                    if self._look is not None:  # otherwise the run has ended meanwhile
+                        raise
             for path, body in requests(list(batch.values())) if batch else ():
                 self._post(client, path, body)
                 self._advance()

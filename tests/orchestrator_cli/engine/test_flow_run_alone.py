@@ -2,14 +2,18 @@
 
 import gc
 import os
+import threading
 import time
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from orchestrator_cli import afterwards
 from orchestrator_cli.engine import server
 from orchestrator_cli.engine.connection import NOWHERE
 from orchestrator_cli.engine.flow_run import Call, FlowRun, named_task, outcome_of
@@ -71,3 +75,36 @@ def test_nothing_keeps_a_run_that_has_ended() -> None:
         time.sleep(0.05)  # its threads end
         gc.collect()
     assert kept() is None
+
+
+class Late:
+    """A connection to a server that answers only once the run has ended."""
+
+    url, is_own = NOWHERE, True
+
+    def __init__(self, folder: Path) -> None:
+        self.unsent = folder / "unsent"
+        self.ended = threading.Event()
+        self.asked: list[str] = []
+
+    @contextmanager
+    def client(self) -> Iterator[Any]:
+        assert self.ended.wait(20)
+        yield self
+
+    def request(self, _method: str, path: str, **_: Any) -> Any:
+        self.asked.append(path)
+        return SimpleNamespace(json=lambda: {"id": "f1"})
+
+
+def test_a_server_that_answers_after_the_run_is_sent_all_of_it(tmp_path: Path) -> None:
+    late, opened = Late(tmp_path), []
+    flow_run = FlowRun("one", lambda: None, cast("Any", late), threads=1, resumed=False)
+    flow_run.when_open(lambda *about: opened.append(about))
+    flow_run.carry_out(lambda: None)
+    flow_run.close()
+    late.ended.set()
+    afterwards.finish()
+    assert opened == []  # the journal of the run may be closed
+    assert "/flow_runs/f1/set_state" in late.asked
+    assert [*late.unsent.glob("*")] == []
