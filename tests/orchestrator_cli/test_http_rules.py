@@ -18,7 +18,7 @@ from command import Orch
 from endpoint import Endpoint
 from scripted_model import Cast, answered
 
-from memory import MemoryUnavailable, open_store
+from memory import FACT, MemoryUnavailable, Scope, open_store
 from orchestrator_cli.http_bodies import BodyRefused, EventBound
 from orchestrator_cli.http_clients import httpx_options, requests_session
 from orchestrator_cli.http_requests import is_elsewhere, send
@@ -259,8 +259,9 @@ def test_each_event_of_a_stream_is_bounded() -> None:
 @pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
 def test_a_qdrant_server_cannot_fill_memory_and_keeps_its_key(serve: Serve, tmp_path: Path) -> None:
     server = serve(reply(ZEROS, content_encoding="gzip"))
+    store = open_store(tmp_path, url=server.url, api_key="my-key", http=httpx_options(MOST))
     with pytest.raises(MemoryUnavailable):
-        open_store(tmp_path, url=server.url, api_key="my-key", http=httpx_options(MOST))
+        store.count(FACT, Scope())
     assert server.seen[0][1]["api-key"] == "my-key"
 
 

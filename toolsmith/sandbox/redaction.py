@@ -7,7 +7,8 @@ A secret's value becomes `[secret NAME]` if it appears as it is, as Python, JSON
 line breaks and indentation, with invisible characters in between, or in letters that Unicode takes for the
 same, such as wide ones. Each line of a value with several lines is masked by itself, if it has at least
 `SHORTEST` characters. A text may have been cut within a value, so a beginning or an end of one is masked too
-if it has `LONG_PART` characters or more, and a shorter beginning at the end of a text that was cut.
+if it has `LONG_PART` characters or more, and a shorter beginning at the end of a text that was cut. A value
+that is a path or an address is masked as a whole only.
 
 Not covered: transformed values, such as base64, hexadecimal, reversed, in another case, as a number or with
 other characters in between; other parts of a value; and files that code inside writes. Masking keeps secrets
@@ -69,12 +70,17 @@ class Secrets:
                 raise ValueError(f"the secret {name} holds a zero byte, which no environment can hold")
         self.values = dict(values)
         marks: dict[str, str] = {}
+        shared: set[str] = set()
         for name, value in values.items():
-            for form in _spellings(value):
+            forms = list(_spellings(value))
+            for form in forms:
                 marks.setdefault(form, f"[secret {name}]")
+            if value.startswith("/") or "://" in value:
+                shared.update(forms)
         self._forms = sorted(marks.items(), key=lambda pair: len(pair[0]), reverse=True)
         self._beginnings = {form[:LONG_PART] for form, _ in self._forms}
-        self._parts = _LongParts(self._forms)
+        # A path or an address begins and ends as others do, such as that of the workspace.
+        self._parts = _LongParts(row for row in self._forms if row[0] not in shared)
         spaced = [row for row in self._forms if " " in row[0] or "\t" in row[0]]
         self._spaced = [(_without_spaces(form), form, mark) for form, mark in spaced]
         plain = ((_plain(form), mark) for form, mark in self._forms)
@@ -147,7 +153,7 @@ class _LongParts:
 
     def __init__(self, forms: Iterable[tuple[str, str]]) -> None:
         """`forms`: each with its mark."""
-        longer = [(form, mark) for form, mark in forms if len(form) > LONG_PART and "://" not in form]
+        longer = [(form, mark) for form, mark in forms if len(form) > LONG_PART]
         self._begin = _Beginnings(longer)
         self._end = _Beginnings([(form[::-1], mark[::-1]) for form, mark in longer])
 

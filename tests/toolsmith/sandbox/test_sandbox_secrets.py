@@ -175,3 +175,11 @@ def test_value_is_masked_in_any_context(value: str, before: str, after: str) -> 
 @given(st.text())
 def test_without_secrets_texts_stay_as_they_are(text: str) -> None:
     assert Secrets({}).mask(text) == text
+
+
+@pytest.mark.parametrize("value", ["/home/ada/projects/notes.txt", "https://ada.example/projects/a-b-c-d-e"])
+def test_of_a_path_or_an_address_no_part_is_masked(value: str) -> None:
+    other = value[:-4]
+    secrets = Secrets({"NOTES": value})
+    assert secrets.mask(f"{other} is the folder") == f"{other} is the folder"
+    assert secrets.mask(f"read {value}") == "read [secret NOTES]"
