@@ -331,7 +331,9 @@ class CommandGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except MissingParameter as exc:
-            exc.message = exc.message or getattr(exc.param, "help", None) or ""
+            words = exc.message or getattr(exc.param, "help", None) or ""
+            # One of several choices is followed by a full stop and their list.
+            exc.message = words.rstrip(".") if hasattr(getattr(exc.param, "type", None), "choices") else words
             raise
 
 

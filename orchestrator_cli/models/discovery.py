@@ -150,9 +150,11 @@ def found_models(own: ModelServer | None, others: Iterable[ModelServer]) -> Iter
 def find_model() -> Choice:
     """A model for a user who has set none. Raises `ConfigError` with the ways to set one."""
     others = list[ModelServer]()
-    if (found := next(found_models(own_server(), _seen(local_servers(), others)), None)) is None:
-        refused = "".join(f" {one.name} is not asked: {one.refused}." for one in others if one.refused)
-        raise ConfigError(f"No model is set, and none was found.{refused}", NO_MODEL)
+    own = own_server()
+    if (found := next(found_models(own, _seen(local_servers(), others)), None)) is None:
+        why = "" if own is None else f" {own.name[:1].upper()}{own.name[1:]} named no model within a second."
+        why += "".join(f" {one.name} is not asked: {one.refused}." for one in others if one.refused)
+        raise ConfigError(f"No model is set, and none was found.{why}", NO_MODEL)
     return found
 
 

@@ -66,6 +66,7 @@ def find_run(settings: Settings, name: str) -> PastRun:
 
     Includes the runs of `orch demo`, which has a home of its own. Raises `UsageError`.
     """
+    name = name.rstrip(".,;:")  # copied with the end of a sentence
     if name == LAST:
         return next(_here(settings))
     matching = [path for path in _journals(settings) if path.parent.name.endswith(name)] if name else []

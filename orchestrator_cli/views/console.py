@@ -113,6 +113,7 @@ class Console:
     def error(self, exc: OrchError) -> None:
         """Show what happened and the remedy, unless the end of the run has just shown the same."""
         self._show_error(str(exc))
+        self._shown_error = ""  # of another prompt it says something, also if it is the same
 
     def lines(self, lines: list[str]) -> None:
         """Show plain lines, such as those of `plan_lines`, even if quiet."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator_cli import events
-from orchestrator_cli.durable.text import truncate
+from orchestrator_cli.durable.text import listed, truncate
 from orchestrator_cli.events import Event
 from orchestrator_cli.plan import Plan, whole_name
 from orchestrator_cli.state import RunState
@@ -223,7 +223,7 @@ def _recalled(fact: events.Recalled) -> list[Line]:
     parts += [f"{counted(len(fact.facts), 'fact')} about you"] if fact.facts else []
     said = len(fact.findings)
     parts += [f"{counted(said, 'exchange')} of other conversations and runs"] if said else []
-    lines = [Line("", f"recalled {' and '.join(parts)}", "dim")] if parts else []
+    lines = [Line("", f"recalled {listed(parts)}", "dim")] if parts else []
     kept = sum(one.use == "withheld" for one in fact.used)
     note = f"{counted(kept, 'earlier run')} kept from the planner: what is said there may come from the web"
     return [*lines, Line("", note, "dim")] if kept else lines
@@ -413,8 +413,9 @@ def file_lines(state: RunState, here: Path, hint: Callable[[str], str] = str) ->
         lines.append(Line("", f"  … and {left:,} more files", "dim"))
     if lines:
         there = in_folder(root or "/", here)
-        see = hint(f"  See the changes: orch diff last{there}. Take them back: orch undo last{there}.")
-        lines.append(Line("", see, "dim"))
+        # What is copied has no full stop.
+        for what, command in (("See the changes", "diff"), ("Take them back", "undo")):
+            lines.append(Line("", hint(f"  {what}: orch {command} last{there}"), "dim"))
     return lines
 
 

@@ -216,7 +216,7 @@ def test_vectors_are_made_by_command_and_counted_by_stats_and_doctor(at: Endpoin
     keeping.add("My automobile is red.")
     assert keeping.search("car", limit=5) == []
     assert "1 record without: orch memory embed" in "\n".join(stats_lines(keeping.stats()))
-    assert "which 1 records lack: orch memory embed" in memory_finding(tmp_path)
+    assert "but for 1 record without one: orch memory embed" in memory_finding(tmp_path)
     assert at.embeddings == []
     facts: list[tuple[int, int]] = []
     done = keeping.embed(lambda made, every: facts.append((made, every)))

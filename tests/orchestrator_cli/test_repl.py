@@ -51,7 +51,7 @@ class Files:
         return 1 if prompt == "fails" else 0
 
     def files(self):
-        return ["."]
+        return [str(home)]
 
     def attach(self, names):
         return [f"attached {name}" for name in names]
@@ -413,6 +413,27 @@ def test_a_template_is_a_command_of_its_own(repl: Repl) -> None:
     repl.send("/review a.py\r")
     repl.expect("answer 1")
     assert repl.asked() == ["review of a.py"]
+
+
+@pytest.mark.parametrize("typed", ["@sal", '@"sal', '@"sales r'])
+def test_tab_completes_a_name_with_spaces_in_quotes(repl: Repl, typed: str) -> None:
+    (repl.home / "sales reps.csv").write_text("a")
+    repl.send(f"Sum up {typed}")
+    repl.expect("sales reps.csv")  # in the menu
+    repl.send("\t\r")
+    repl.expect("answer 1")
+    assert repl.asked() == ['Sum up @"sales reps.csv"']
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"), [("orch show last", "/show last"), ("orch memory list", "Ctrl-D")]
+)
+def test_a_command_of_the_shell_is_no_prompt(repl: Repl, typed: str, hint: str) -> None:
+    repl.send(f"{typed}\r")
+    repl.expect(hint)
+    repl.send(f" {typed}\rorch is down\r")
+    repl.expect("answer 2")
+    assert repl.asked() == [typed, "orch is down"]
 
 
 def test_tab_completes_what_follows_a_command(repl: Repl) -> None:

@@ -98,8 +98,11 @@ class FactFinder:
         try:
             reply = self._ask(render("facts_request", known=rows, said=_newest(texts)), used)
             return read_facts(reply, texts)
+        except RunTimedOut as exc:
+            self._say(f"note  {exc.message} Rules look for facts instead; remember_wait is how long to wait.")
         except (OrchError, ValueError, KeyboardInterrupt):
-            return None
+            pass
+        return None
 
     def _ask(self, request: str, used: Usage) -> str:
         """One model call within what is left of the budget, for at most `remember_wait` seconds."""

@@ -1,5 +1,6 @@
 """The prompt at a terminal: its keys, its history, and what it can be completed to."""
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from orchestrator_cli.views.text import one_line
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import Completer
+    from prompt_toolkit.completion import Completer, Completion
     from prompt_toolkit.history import History
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
@@ -162,6 +163,22 @@ def _keys(commands: Sequence[str], pasted: list[str]) -> "KeyBindings":
     return keys
 
 
+_BEGUN = re.compile(r"""(?<!\S)@(?:"([^"\n]*)|([^\s"]*))\Z""")
+"""The name of a file that is being typed, in quotes or not."""
+
+
+def _whole(found: "Completion", typed: str, quote: str) -> "Completion":
+    """The completion of a name after `@`, in quotes if it has a space: without them it would end there."""
+    from prompt_toolkit.completion import Completion
+
+    name = typed[: len(typed) + found.start_position] + found.text
+    if not quote and " " not in name:
+        return found
+    is_folder = found.display_text.endswith("/")
+    text = f'"{name}' + ("" if is_folder else '"')
+    return Completion(text, -len(typed) - len(quote), display=found.display)
+
+
 def _completer(prompted: Prompted, meanings: Mapping[str, str]) -> "Completer":
     from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
     from prompt_toolkit.document import Document
@@ -172,18 +189,22 @@ def _completer(prompted: Prompted, meanings: Mapping[str, str]) -> "Completer":
         """Slash commands at the beginning of a line, what may follow them, and names of files after @."""
 
         def get_completions(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
-            typed, name = document.text, document.get_word_before_cursor(WORD=True)
-            if name.startswith("@"):
-                yield from files.get_completions(Document(name[1:]), event)
+            typed = document.text
+            if begun := _BEGUN.search(document.text_before_cursor):
+                quote, typed_name = ('"', begun[1]) if begun[1] is not None else ("", begun[2])
+                for one in files.get_completions(Document(typed_name), event):
+                    yield _whole(one, typed_name, quote)
             elif typed.startswith("/") and document.is_cursor_at_the_end:
-                command, space, rest = typed[1:].partition(" ")
-                if not space:
-                    for word, meaning in meanings.items():
-                        if word.startswith(typed):
-                            yield Completion(word, -len(typed), display_meta=meaning)
-                elif " " not in rest:
-                    for word in prompted.words(command):
-                        if word.startswith(rest):
-                            yield Completion(word, -len(rest))
+                for part, word, meaning in _words(typed, prompted, meanings):
+                    yield Completion(word, -len(part), display_meta=meaning)
 
     return Words()
+
+
+def _words(typed: str, prompted: Prompted, meanings: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Slash commands that begin as typed, or what may follow one: the begun part, the word, its meaning."""
+    command, space, rest = typed[1:].partition(" ")
+    if not space:
+        yield from ((typed, word, meaning) for word, meaning in meanings.items() if word.startswith(typed))
+    elif " " not in rest:
+        yield from ((rest, word, "") for word in prompted.words(command) if word.startswith(rest))

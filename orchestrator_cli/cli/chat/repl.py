@@ -163,6 +163,7 @@ class _Loop:
             name, _, rest = line[1:].replace("\n", " \n", 1).partition(" ")
             self._command(name.strip())(self, rest.strip())
         elif line.strip():
+            _check_is_no_command(line)
             self._failed(self._actions.ask(line.strip(), self._pasted))
 
     def _command(self, name: str) -> Callable[["_Loop", str], None]:
@@ -266,6 +267,21 @@ class _Loop:
 
     def quit(self, _: str) -> None:
         raise _Quit
+
+
+def _check_is_no_command(line: str) -> None:
+    """Raise `UsageError` if a line that would be a prompt is a command of the shell, copied from a hint."""
+    from orchestrator_cli.cli.app import COMMANDS
+
+    program, _, rest = line.partition(" ")
+    name, _, more = rest.partition(" ")
+    if program != "orch" or name not in COMMANDS:
+        return
+    here = f"Here it is /{name} {more}".rstrip() if name in OF_THE_COMMAND_LINE else "Leave with Ctrl-D first"
+    raise UsageError(
+        f"orch {name} is a command of your shell, and no prompt.",
+        f"{here}. With a space before it, it is a prompt.",
+    )
 
 
 def _words(name: str, rest: str) -> list[str]:

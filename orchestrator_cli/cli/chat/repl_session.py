@@ -329,8 +329,8 @@ class ReplSession:
         except Unusable as exc:
             self._planned = replace(planned, text=edited_text(text, exc.faults, runs=False))
             raise UsageError(
-                "\n".join(["It cannot run like this:", *(f"- {one}" for one in exc.faults)]),
-                "/plan edit opens what you wrote again.",
+                "The plan cannot run like this.",
+                "\n".join([*(f"- {one}" for one in exc.faults), "/plan edit opens what you wrote again."]),
             ) from exc
         plan = plan.model_copy(update={"version": planned.plan.version, "routes": planned.plan.routes})
         self._planned = replace(planned, plan=plan, text=plan_text(plan, runs=False))

@@ -170,8 +170,7 @@ def run_command(
     with reporting(output) as console:
         settings = run_settings(workspace, asks=output.is_for_people, mark=mark, allow_processes=[process])
         if process not in settings.processes:
-            names = ", ".join(settings.processes) or "none"
-            raise UsageError(f"There is no process {process}.", f"There are: {names}. See orch scripts add.")
+            raise no_process(process, settings)
         inputs = inputs_of(given or [], settings.processes[process])
         plan = plan_of(process, settings.processes[process], inputs, retries)
         if detach:
@@ -184,6 +183,14 @@ def run_command(
         source = GivenModel(ModelFree())
         run = ForegroundRun(settings, output, console, source, run=background, patience=answers.patience)
         run.carry_out(prompt, plan)
+
+
+def no_process(name: str, settings: Settings) -> UsageError:
+    """The error of a name that no process has."""
+    names = ", ".join(settings.processes) or "none"
+    return UsageError(
+        f"There is no process {name}.", f"There are: {names}. Add some with: orch scripts add FOLDER"
+    )
 
 
 def inputs_of(given: Sequence[str], process: Process) -> dict[str, JsonValue]:

@@ -136,7 +136,7 @@ def _charts() -> str:
         return "code can draw them: pandas and matplotlib are installed"
     return (
         f"warning: code cannot draw them, because {' and '.join(missing)} cannot be imported; "
-        "install orchestrator-cli[data]"
+        "install orch with its extra data (docs/install.md)"
     )
 
 
@@ -184,8 +184,8 @@ def _models(settings: Settings) -> str:
     servers = dict.fromkeys(server_of(provider_of(name)) for name in names.values())
     for variable, address in servers:
         if address and (fault := connection_fault(address)):
-            lines.append(f"the server at {bare_address(address)} cannot be reached: {fault}")
-            raise OrchError("\n".join(lines), f"Start it, or set {variable} to another address.")
+            message = f"The server at {bare_address(address)} cannot be reached: {fault}."
+            raise OrchError(message, "\n".join([f"Start it, or set {variable} to another address.", *lines]))
     return "\n".join(lines)
 
 
@@ -246,8 +246,9 @@ def _memory(settings: Settings) -> str:
     url = settings.memory.url
     where = f"{url} for {user.user}" if url else str(settings.home / "memory")
     found = f"searched by words and by vectors of {dense}" if dense else "searched by words"
-    lack = f", which {without} records lack: orch memory embed" if without else ""
-    return "\n".join([f"{runs} runs and {tools} tools remembered in {where}", f"{found}{lack}", *said])
+    lack = f", but for {counted(without, 'record')} without one: orch memory embed" if without else ""
+    kept = f"{counted(runs, 'run')} and {counted(tools, 'tool')} remembered in {where}"
+    return "\n".join([kept, f"{found}{lack}", *said])
 
 
 def _prefect(settings: Settings) -> str:

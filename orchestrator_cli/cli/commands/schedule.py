@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
-from orchestrator_cli.cli.commands.ask import inputs_of
+from orchestrator_cli.cli.commands.ask import inputs_of, no_process
 from orchestrator_cli.cli.detached import arguments_of
 from orchestrator_cli.cli.options import (
     AnswerOptions,
@@ -182,7 +182,7 @@ def add(
             )
         if process:
             if process not in settings.processes:
-                raise UsageError(f"There is no process {process}.", "See docs/processes.md.")
+                raise no_process(process, settings)
             inputs = inputs_of(given or [], settings.processes[process])
             plan_of(process, settings.processes[process], inputs)
         schedule = made(
