@@ -39,6 +39,7 @@ def test_eight_processes_write_two_are_killed_and_nothing_is_lost(tmp_path: Path
     assert len(came.reads_s) > 1
 
 
+@pytest.mark.thorough
 def test_eight_processes_write_to_a_server_that_comes_and_goes(tmp_path: Path) -> None:
     with QdrantFace() as face:
         came = eight_writers_two_killed(tmp_path, batches=12, kill_at=2, face=face)

@@ -83,6 +83,7 @@ def test_the_end_of_a_run_does_not_wait_for_ever(orch: Orch, kept: Path) -> None
     assert "when the run had ended" in done.err
 
 
+@pytest.mark.thorough
 def test_an_orch_of_a_hook_starts_no_hooks(orch: Orch, kept: Path, endpoint: Endpoint) -> None:
     endpoint.reply = Cast(planner=[answered("one"), answered("two")])
     code = (

@@ -60,6 +60,7 @@ def test_a_prompt_comes_from_standard_input(orch: Orch, knows: Endpoint, args: l
     assert "What is six\ntimes seven? Größe 漢字" in knows.exchanges[0].text
 
 
+@pytest.mark.thorough
 def test_a_cold_start_does_the_same(orch: Orch, knows: Endpoint) -> None:
     done = orch.cold("ask", "-q", "What is six times seven?")
     assert (done.code, done.out, done.err) == (0, "Forty-two.\n", "")

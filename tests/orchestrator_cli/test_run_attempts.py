@@ -61,6 +61,7 @@ def ended_after(orch: Orch) -> float:
     return (end - start).total_seconds()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_time_limit_ends_a_page_that_a_silent_server_never_sends(orch: Orch, endpoint: Endpoint) -> None:
     """About 7 s: a cold start."""

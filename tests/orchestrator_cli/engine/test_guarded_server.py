@@ -540,6 +540,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_server_without_a_password_is_ended_and_replaced(home: Path) -> None:
     folder = home / "prefect"
