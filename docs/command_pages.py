@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import typer.main
 
-from orchestrator_cli.cli.app import COMMANDS, GROUPS, app
+from orchestrator_cli.cli.app import app
+from orchestrator_cli.cli.command_list import COMMANDS, GROUPS
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "commands"

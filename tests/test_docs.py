@@ -20,7 +20,8 @@ from documents import command_pages
 from endpoint import Endpoint
 
 from memory import RUN, Query, Scope, open_store
-from orchestrator_cli.cli.app import COMMANDS, app
+from orchestrator_cli.cli.app import app
+from orchestrator_cli.cli.command_list import COMMANDS
 from orchestrator_cli.roles import parse_role
 from orchestrator_cli.settings import load_settings
 

@@ -108,7 +108,7 @@ def test_files_that_were_changed_are_listed_after_the_answer(orch: Orch, endpoin
     after = done.out.rpartition("written\n")[2].replace("\n", "")
     assert f"{orch.workspace}/0.txt" in after.replace(" ", "")
     assert "6 more files" in after
-    assert "orch diff last. " in after
+    assert "orch diff last " in after
     assert "created   0.txt" in orch("show", "last").out
     assert orch("undo", "last").code == 0
     assert "undone" in orch("runs").out

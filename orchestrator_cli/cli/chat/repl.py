@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple, Protocol, TextIO
 
 from orchestrator_cli.cli.chat.in_loop import as_typed_here
 from orchestrator_cli.cli.chat.prompt_line import Prompted, TypedLines
+from orchestrator_cli.cli.command_list import COMMANDS as OF_THE_SHELL
 from orchestrator_cli.errors import Interrupted, OrchError, UsageError
 from orchestrator_cli.views.streams import show_page, wrapped, write
 from orchestrator_cli.views.text import one_line
@@ -271,11 +272,9 @@ class _Loop:
 
 def _check_is_no_command(line: str) -> None:
     """Raise `UsageError` if a line that would be a prompt is a command of the shell, copied from a hint."""
-    from orchestrator_cli.cli.app import COMMANDS
-
     program, _, rest = line.partition(" ")
     name, _, more = rest.partition(" ")
-    if program != "orch" or name not in COMMANDS:
+    if program != "orch" or name not in OF_THE_SHELL:
         return
     here = f"Here it is /{name} {more}".rstrip() if name in OF_THE_COMMAND_LINE else "Leave with Ctrl-D first"
     raise UsageError(
