@@ -356,7 +356,7 @@ class Spent(Fact):
     seconds: float
     total: Usage
     fault: str | None = None  # why there was no reply; the try counts all the same
-    stopped: bool = False  # by the user or a time limit, which is no failure of the provider
+    stopped: bool = False  # by the user or a time limit, not by a fault of the provider
     reasoning: str | None = None  # the beginning of the model's thoughts
 
 

@@ -39,7 +39,7 @@ class Usage(BaseModel):
         failed: bool,
         stopped: bool = False,
     ) -> "Usage":
-        """Of one try of a call. `cost` is None if the price is not known; `stopped` is no failure."""
+        """Of one try of a call; a `stopped` one is not `failed`. `cost` is None if the price is not known."""
         failed = failed and not stopped
         is_answered = not (failed or stopped)
         return cls(

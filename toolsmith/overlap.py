@@ -36,7 +36,11 @@ def overlaps(
     tools = {tool.name: tool for tool in library.fit()}
     calls = {name: library.status(name).tally(tool.version).calls for name, tool in tools.items()}
     for name in sorted(tools, key=lambda name: (calls[name], name)):
-        if name in tools and (found := served_by(tools[name], tools.values(), backend, limits)):
+        if name not in tools:
+            continue
+        need = Need(name=name, purpose=tools[name].spec.purpose)
+        alike = candidates(need, (tool for tool in tools.values() if tool.name != name))
+        if found := served_by(tools[name], (one.tool for one in alike), backend, limits):
             yield Overlap(tools.pop(name), found)
             tools.pop(found.tool.name)
 
@@ -47,8 +51,5 @@ def served_by(
     backend: "Backend | None",
     limits: "Limits | None" = None,
 ) -> Duplicate | None:
-    """The one of `others` with similar words that passes all cases of a tool; None if none does."""
-    need = Need(name=tool.name, purpose=tool.spec.purpose)
-    alike = candidates(need, (other for other in others if other.name != tool.name))
-    bench = ToolBuilder(ignore_step, backend, limits)
-    return bench.duplicate(tool.spec, tool.suite, (one.tool for one in alike))
+    """The first of `others` that passes all cases of a tool; None if none does."""
+    return ToolBuilder(ignore_step, backend, limits).duplicate(tool.spec, tool.suite, others)

@@ -74,9 +74,9 @@ class ToolAdmin:
     def rows(self) -> list[ToolRow]:
         """Every tool, including unreadable ones."""
         with _translated():
-            out = retired(self.library)
-            rows = [row_of(self.library, name) for name in self.library.known()]
-            return rows + [retired_row(out, name) for name in out.known() if name not in self.library.known()]
+            known, out = self.library.known(), retired(self.library)
+            rows = [row_of(self.library, name) for name in known]
+            return rows + [retired_row(out, name) for name in out.known() if name not in known]
 
     def names(self) -> list[str]:
         return list(self.library.known())

@@ -266,7 +266,7 @@ def remedy_for(name: str) -> str:
     """What helps if a model cannot be asked."""
     if fault := missing_key(name):
         key = fault.partition(" ")[0]
-        return f"Set it with: export {key}=… or name another model with -m, or with orch init."
+        return f"Set it: export {key}=…\nOr name another model with -m, or with orch init."
     return SET_AGAIN
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from memory import (
     Dense,
     EmbeddingFailed,
-    Memory,
     MemoryAway,
     MemoryBusy,
     MemoryFault,
@@ -186,7 +185,6 @@ class RunMemory:
                     memory.add([run, *(after_use(memory, tool, state.prompt, self._user) for tool in used)])
                     if session:
                         save_exchange(memory, session, exchange_of(state, answer, self.masks), self.scope)
-                    self._retire(memory)
             except (MemoryBusy, MemoryAway):
                 # What a tool has served can only be added to what is read. The run itself can wait.
                 self.store.add([run])
@@ -195,15 +193,17 @@ class RunMemory:
                         f"Memory cannot be read now, so session {session} is without this run; to add it "
                         "later: orch memory rebuild"
                     )
+            self._retire()
             self._embed()
         except MemoryFault as exc:
             self.failed("The run could not be remembered", exc)
 
-    def _retire(self, memory: Memory) -> None:
+    def _retire(self) -> None:
         """Retire tools that were not used for long, and say so. What cannot be done waits for another day."""
         try:
             if names := retire_unused(self.library):
-                reindex_tools(self.library, memory, self._user)
+                with self.store.opened() as memory:
+                    reindex_tools(self.library, memory, self._user)
                 self.failed.notice(f"Retired until a plan needs them, being unused: {', '.join(names)}")
         except (LibraryError, OSError) as exc:
             self.failed("Unused tools could not be retired", exc)

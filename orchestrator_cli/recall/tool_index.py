@@ -79,7 +79,7 @@ def retire_unused(library: Library) -> tuple[str, ...]:
 
     Raises `LibraryError` and `OSError`.
     """
-    if not library.known() or _looked_today(library):
+    if not library.root.is_dir() or _looked_today(library):
         return ()
     names = unused(library)
     for name in names:

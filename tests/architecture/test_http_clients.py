@@ -28,8 +28,14 @@ PLACES = {
     ("orchestrator_cli.schedules.worker_flow", "get_client"): "runs within Prefect's own worker",
     ("orchestrator_cli.views.telemetry", "OTLPSpanExporter"): "has a requests_session",
     ("orchestrator_cli.views.notify_service", "Apprise"): "has a process of its own",
-    ("orchestrator_cli.models.library", "Client"): "rehearses a call, with a transport that is no network",
-    ("orchestrator_cli.models.library", "OpenAI"): "rehearses a call, with a transport that is no network",
+    (
+        "orchestrator_cli.models.library",
+        "Client",
+    ): "rehearses a call, with a transport that never reaches a network",
+    (
+        "orchestrator_cli.models.library",
+        "OpenAI",
+    ): "rehearses a call, with a transport that never reaches a network",
     ("orchestrator_cli.tools.web", "Client"): "connects to an address that was checked, with the same limits",
     ("orchestrator_cli.mcp_client.over_http", "AsyncClient"): "bounds bodies, and checks each address",
     ("orchestrator_cli.mcp_client.over_http", "sse_client"): "has the client above",

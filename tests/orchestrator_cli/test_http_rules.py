@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @dataclass
 class Server:
-    """A server that answers as it is told, and keeps what it was sent."""
+    """A server with set answers, which keeps what it was sent."""
 
     url: str
     seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)

@@ -372,6 +372,14 @@ def test_a_tool_that_another_can_serve_for_is_named_and_retired(orch: Orch, libr
     assert {row["state"] for row in rows(orch)} == {"in use"}
 
 
+def test_a_tool_that_is_named_is_tried_whatever_its_words(orch: Orch, library: Library) -> None:
+    tool = keep(library)
+    spec = tool.spec.model_copy(update={"name": "tally", "purpose": "Something else altogether."})
+    code = CODE.replace("def count_vowels", "def tally").replace("Count the vowels of a text.", spec.purpose)
+    library.add(spec, code, tool.trial, tool.origin, tool.suite)
+    assert orch("tools", "retire", "count_vowels", "--for", "tally").code == 0
+
+
 def test_a_tool_that_fails_the_cases_of_another_cannot_serve_for_it(orch: Orch, library: Library) -> None:
     keep(library)
     keep(library, CODE.replace("aeiou", "aei"), "vowels_in")
